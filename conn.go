@@ -1,0 +1,390 @@
+package arpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/arpc-go/arpc/internal/wire"
+)
+
+// conn is one connection, from its dial or accept to its end. Everything in
+// flight belongs to the conn it was sent on; a reconnect makes a new one.
+type conn struct {
+	// Set by newConn, never changed.
+	client   *Client
+	handler  *Handler
+	settings *settings // in force when the connection was made
+	hooks    *hooks
+	nc       net.Conn
+	raw      *rawConn  // nil unless nc is a TCP or Unix socket
+	src      io.Reader // nc, or what SetReaderWrapper made of it
+	dialled  bool
+	born     time.Time
+	ready    chan struct{} // closed when the connected hook has returned, or the connection ended
+	done     chan struct{} // closed by fail
+
+	mark    atomic.Uint64 // who has the baton: see baton.go
+	passing sync.Mutex    // held while the baton changes hands
+	watched atomic.Bool
+	reads   atomic.Uint64 // counts reads, for keepalive
+
+	draining  atomic.Bool  // new requests are refused
+	handling  atomic.Int64 // requests and notifications off the reader
+	heldBytes atomic.Int64 // their bytes, and those of received stream messages
+	room      room         // where the reader waits at the limits of the two
+
+	// Owned by the holder of the baton.
+	reader       *reader
+	gate         chan struct{} // closed when the connected hook returned; nil from then on
+	orderedHint  bool          // ordered.busy may be true
+	callbackPace pace
+
+	ordered orderedQueue
+	streams streamTable
+
+	// Guarded by mu.
+	mu         sync.Mutex
+	out        output
+	calls      callTable
+	sweeper    *time.Timer
+	sweepAt    int64 // when it runs, on the clock of now; 0: it does not
+	cause      error // why the connection ended
+	flushed    chan struct{}
+	readerDone chan struct{} // closed when no reader is left
+
+	// Owned by the watchdog.
+	lastMark  uint64
+	idleTicks int
+
+	keepalive *time.Timer // guarded by mu
+}
+
+func newConn(client *Client, nc net.Conn, dialled bool) *conn {
+	snap := client.Handler.snapshot()
+	c := &conn{
+		client:     client,
+		handler:    client.Handler,
+		settings:   &snap.settings,
+		hooks:      &snap.hooks,
+		nc:         nc,
+		src:        nc,
+		dialled:    dialled,
+		born:       time.Now(),
+		ready:      make(chan struct{}),
+		done:       make(chan struct{}),
+		readerDone: make(chan struct{}),
+	}
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		tcp.SetNoDelay(true)
+	}
+	if snap.hooks.readerWrap != nil {
+		c.src = snap.hooks.readerWrap(nc)
+	} else {
+		c.raw = rawOf(nc)
+	}
+	return c
+}
+
+// start begins to read.
+func (c *conn) start() {
+	c.reader = &reader{conn: c, first: true}
+	c.startKeepalive()
+	go c.reader.run()
+}
+
+// open makes the connection ready for its first message: it completes a TLS
+// handshake and runs the connected hook. It reports false when the baton went
+// to another reader meanwhile.
+func (r *reader) open() bool {
+	c := r.conn
+	defer close(c.ready)
+	if err := c.handshake(); err != nil {
+		c.fail(fmt.Errorf("handshake: %w", err))
+		return true
+	}
+	if len(c.hooks.connected) == 0 {
+		return true
+	}
+	gate := make(chan struct{})
+	c.gate = gate
+	r.running = running{ordered: true}
+	mark := r.begin(false)
+	returned := false
+	defer func() {
+		if !returned { // the hook ended this goroutine with runtime.Goexit
+			close(gate)
+			c.passBaton(mark, false)
+			go c.ordered.drain(c)
+		}
+	}()
+	c.guard("connected hook", func() {
+		for _, hook := range c.hooks.connected {
+			hook(c.client)
+		}
+	})
+	returned = true
+	close(gate)
+	if r.finish(mark) {
+		c.gate = nil
+		return true
+	}
+	c.release(0)
+	c.ordered.drain(c)
+	return false
+}
+
+// handshake completes what TLS connections would do on their first read, so
+// that a peer that stays silent in it is cut.
+func (c *conn) handshake() error {
+	hs, ok := c.nc.(interface{ HandshakeContext(context.Context) error })
+	if !ok {
+		return nil
+	}
+	ctx := context.Background()
+	if t := c.settings.readTimeout; t > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, t)
+		defer cancel()
+	}
+	return hs.HandshakeContext(ctx)
+}
+
+// runHooks runs the hooks around reads and writes; a panic is an error.
+func (c *conn) runHooks(hooks []func(net.Conn) error) (err error) {
+	if len(hooks) == 0 {
+		return nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			c.logPanic("hook", p)
+			err = Errorf(CodeInternal, "arpc: a hook panicked: %v", p)
+		}
+	}()
+	for _, hook := range hooks {
+		if err := hook(c.nc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// guard runs the user's code and logs a panic of it.
+func (c *conn) guard(what string, f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.logPanic(what, p)
+		}
+	}()
+	f()
+}
+
+// fail ends the connection because of err. The first cause wins.
+func (c *conn) fail(err error) {
+	c.mu.Lock()
+	if c.cause != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.cause = err
+	waiting := c.calls.takeAll()
+	accepted := c.out.accepted
+	c.flushed = make(chan struct{})
+	if !c.out.flushing {
+		c.endFlush()
+	}
+	if c.out.space != nil {
+		close(c.out.space)
+		c.out.space = nil
+	}
+	for _, timer := range []*time.Timer{c.sweeper, c.keepalive} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+	c.mu.Unlock()
+
+	close(c.done)
+	c.nc.Close() // unblocks the reader and the flusher
+	for _, k := range waiting {
+		k.finish(c, lostError(err, k.offset >= accepted))
+	}
+	c.streams.fail(lostError(err, false))
+	c.passBaton(c.mark.Load(), false) // so that the end does not wait for a handler
+}
+
+// over runs on the last reader, after the last message was dispatched.
+func (c *conn) over() {
+	close(c.readerDone)
+	c.logEnd()
+	c.ordered.finally(c, func() { c.client.disconnected(c) })
+	c.client.connEnded(c, c.reader.frame > 0)
+}
+
+// stopped waits until no goroutine of the connection is left but those that
+// run the user's code.
+func (c *conn) stopped() {
+	<-c.readerDone
+	c.mu.Lock()
+	flushed := c.flushed
+	c.mu.Unlock()
+	<-flushed
+}
+
+// err returns why the connection ended, nil while it has not.
+func (c *conn) err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause
+}
+
+func (c *conn) logEnd() {
+	cause := c.err()
+	if errors.Is(cause, io.EOF) || errors.Is(cause, ErrClosed) {
+		c.settings.logger.Debug("arpc: connection ended", "peer", c.peer(), "cause", cause)
+		return
+	}
+	c.settings.logger.Info("arpc: connection ended", "peer", c.peer(), "cause", cause)
+}
+
+func (c *conn) logPanic(what string, p any) {
+	c.settings.logger.Error("arpc: panic in a "+what, "peer", c.peer(), "panic", fmt.Sprint(p), "stack", stack())
+}
+
+// peer is the address of the other end, for people.
+func (c *conn) peer() string {
+	if addr := c.nc.RemoteAddr(); addr != nil {
+		return addr.String()
+	}
+	return "unknown"
+}
+
+// reply sends a frame that the engine makes itself. It never waits: when the
+// peer reads nothing of what it asks for, the connection ends.
+func (c *conn) reply(h wire.Header, method string, text string) {
+	o := outgoing{header: h, method: method, payload: payload{s: text}, reply: true}
+	if err := c.send(context.Background(), &o); errors.Is(err, ErrOverstock) {
+		c.fail(Errorf(CodeResourceExhausted, "arpc: the peer does not read the answers to what it sends: %w", ErrOverstock))
+	}
+}
+
+// refuse answers a request with an error, on the reader.
+func (c *conn) refuse(h wire.Header, method string, err error) {
+	rsp := wire.Header{Cmd: wire.CmdResponse, Flag: h.Flag&wire.FlagAsync | wire.FlagError, Seq: h.Seq}
+	c.reply(rsp, method, publicText(err))
+}
+
+// drop tells of a message that was received and is not handled.
+func (c *conn) drop(frame []byte, why string) {
+	c.client.stats.dropped.Add(1)
+	c.settings.logger.Debug("arpc: message dropped", "peer", c.peer(), "why", why)
+	if len(c.hooks.dropped) == 0 {
+		return
+	}
+	m := &Message{Buffer: frame}
+	c.guard("message-dropped hook", func() {
+		for _, hook := range c.hooks.dropped {
+			hook(c.client, m)
+		}
+	})
+}
+
+// missed tells of a response that no call waits for.
+func (c *conn) missed(frame []byte) {
+	c.client.stats.missed.Add(1)
+	if len(c.hooks.sessionMiss) == 0 {
+		return
+	}
+	m := &Message{Buffer: frame}
+	c.guard("session-miss hook", func() {
+		for _, hook := range c.hooks.sessionMiss {
+			hook(c.client, m)
+		}
+	})
+}
+
+// hold counts a message that leaves the reader, release that it is done with.
+func (c *conn) hold(n int) {
+	c.handling.Add(1)
+	c.heldBytes.Add(int64(n))
+}
+
+func (c *conn) release(n int) {
+	c.handling.Add(-1)
+	c.heldBytes.Add(-int64(n))
+	c.room.wake()
+}
+
+// full reports whether a message of n bytes has to wait or be refused.
+func (c *conn) full(n int) bool {
+	if c.handling.Load() >= int64(c.settings.maxInflight) {
+		return true
+	}
+	held := c.heldBytes.Load()
+	return held > 0 && held+int64(n) > int64(c.settings.maxInflightBytes)
+}
+
+// busy reports whether something of ours waits for bytes of this connection.
+func (c *conn) busy() bool {
+	c.mu.Lock()
+	n := c.calls.n
+	c.mu.Unlock()
+	return n > 0 || c.streams.open() > 0
+}
+
+// room is where the reader waits until a handler is done.
+type room struct {
+	waiting atomic.Bool
+	ch      chan struct{} // capacity 1; made by the reader before waiting is set
+}
+
+func (r *room) wake() {
+	if !r.waiting.Load() {
+		return
+	}
+	select {
+	case r.ch <- struct{}{}:
+	default:
+	}
+}
+
+// startKeepalive pings a silent peer and ends the connection of a dead one.
+func (c *conn) startKeepalive() {
+	interval := c.settings.keepaliveInterval
+	if interval < 0 {
+		interval = 0
+		if c.dialled {
+			interval = 30 * time.Second
+		}
+	}
+	if interval == 0 {
+		return
+	}
+	var seen uint64
+	pinged := false
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keepalive = time.AfterFunc(interval, func() {
+		wait := interval
+		switch n := c.reads.Load(); {
+		case n != seen:
+			seen, pinged = n, false
+		case pinged:
+			c.fail(ErrKeepalive)
+			return
+		default:
+			pinged, wait = true, c.settings.keepaliveTimeout
+			c.reply(wire.Header{Cmd: wire.CmdPing}, "", "")
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.cause == nil {
+			c.keepalive.Reset(wait)
+		}
+	})
+}

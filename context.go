@@ -1,0 +1,299 @@
+package arpc
+
+import (
+	"context"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/arpc-go/arpc/internal/wire"
+)
+
+// request is what a Context stands on: the message and whether it is answered.
+// Requests are reused; a Context keeps the generation of its own.
+type request struct {
+	state atomic.Uint64 // generation, and in the lowest bit: answered
+	msg   Message
+}
+
+const stateAnswered = 1
+
+// Context is what a handler gets: a message, its connection, and the means to
+// answer. It is valid until the handler returns; afterwards its methods report
+// ErrHandlerReturned, and it never answers another request. The handler's
+// goroutine owns it, but Write and Error may be called from any.
+//
+// It is a context.Context: Done is closed when the connection has ended.
+type Context struct {
+	// Client is the connection's client, to call or notify the peer with.
+	Client *Client
+	// Message is the message as it came. Its bytes are valid until the
+	// handler returns.
+	Message *Message
+
+	conn     *conn
+	rt       *route // nil in callbacks
+	callback func(*Context)
+	req      *request
+	gen      uint64 // of req
+	seq      uint64
+	mark     uint64 // under which the handler runs on the reader, 0: it does not
+	values   map[any]any
+	index    int32 // in rt.chain
+	cmd      byte
+	flag     byte
+	held     int32 // bytes that Detach keeps count of; negative: not detached
+}
+
+func (ctx *Context) init(c *conn, req *request, rt *route, h wire.Header) {
+	ctx.Client, ctx.Message = c.client, &req.msg
+	ctx.conn, ctx.rt, ctx.req, ctx.gen = c, rt, req, req.state.Load()
+	ctx.seq, ctx.cmd, ctx.flag = h.Seq, h.Command(), h.Flag
+	ctx.index, ctx.held = -1, -1
+}
+
+// run calls the chain of handlers, or the callback.
+func (ctx *Context) run() {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if p := recover(); p != nil {
+			ctx.panicked(p)
+			return
+		}
+		ctx.exited()
+	}()
+	if ctx.callback != nil {
+		ctx.callback(ctx)
+	} else {
+		ctx.Next()
+	}
+	returned = true
+}
+
+func (ctx *Context) panicked(p any) {
+	ctx.conn.logPanic("handler of "+ctx.Message.Method(), p)
+	if ctx.cmd == wire.CmdRequest && ctx.claim() {
+		ctx.answer(payload{s: "internal error: the handler panicked"}, true)
+	}
+}
+
+// exited runs when the handler ended its goroutine, with runtime.Goexit, which
+// may be the reader's: another one takes over what that has left to do.
+func (ctx *Context) exited() {
+	c := ctx.conn
+	onReader := ctx.mark != 0
+	if onReader {
+		c.passBaton(ctx.mark, false)
+	}
+	ordered := ctx.rt != nil && (ctx.cmd == wire.CmdNotify && ctx.rt.orderedNotify || ctx.cmd == wire.CmdRequest && ctx.rt.orderedRequest)
+	n := len(ctx.Message.Buffer)
+	ctx.end()
+	c.release(n)
+	if ordered {
+		go c.ordered.drain(c)
+	}
+}
+
+// end closes the Context after its handler. A request that was not answered
+// gets an error, so that its caller does not wait out its deadline.
+func (ctx *Context) end() {
+	old := ctx.req.state.Swap((ctx.gen | stateAnswered) + 1)
+	if old == ctx.gen && ctx.cmd == wire.CmdRequest {
+		ctx.answer(payload{s: "internal error: the handler of " + ctx.rt.method + " returned without an answer"}, true)
+	}
+}
+
+// live reports whether the handler still runs.
+func (ctx *Context) live() bool {
+	return ctx.req.state.Load()&^stateAnswered == ctx.gen
+}
+
+// claim takes the right to answer. Once.
+func (ctx *Context) claim() bool {
+	return ctx.req.state.CompareAndSwap(ctx.gen, ctx.gen|stateAnswered)
+}
+
+func (ctx *Context) hasAnswered() bool {
+	return ctx.req.state.Load() == ctx.gen|stateAnswered
+}
+
+// Body returns the payload. The bytes belong to the connection and are reused
+// when the handler returns: copy what must last, or Detach.
+func (ctx *Context) Body() []byte {
+	if !ctx.live() {
+		return nil
+	}
+	return ctx.Message.Data()
+}
+
+// Bind decodes the payload into v, which points to the value: raw into a
+// *[]byte, a fresh copy, or a *string, with the codec into anything else. In a
+// callback of CallAsync it returns the error that the call ended with.
+func (ctx *Context) Bind(v any) error {
+	if !ctx.live() {
+		return ErrHandlerReturned
+	}
+	if err := ctx.Message.Error(); err != nil {
+		return err
+	}
+	return decode(ctx.Client.Codec, ctx.Message.Data(), v)
+}
+
+// Write answers the request with v, which may be reused when Write returns. A
+// request is answered once: then ErrAnswered. An error, or a value whose
+// encoding fails, makes an error response; encoding errors are returned too.
+// Write waits only when the send queue is full.
+func (ctx *Context) Write(v any) error { return ctx.respond(v, false) }
+
+// WriteBytes is Write for bytes, without the allocation that turning a slice
+// into an interface costs.
+func (ctx *Context) WriteBytes(b []byte) error {
+	if ctx.cmd != wire.CmdRequest {
+		return ErrNotRequest
+	}
+	return ctx.respondPayload(payload{b: b}, nil, false)
+}
+
+// Error answers the request with an error: an error value or a text. With nil
+// it is Write.
+func (ctx *Context) Error(v any) error { return ctx.respond(v, v != nil) }
+
+func (ctx *Context) respond(v any, failed bool) error {
+	if ctx.cmd != wire.CmdRequest {
+		return ErrNotRequest
+	}
+	if _, ok := v.(error); ok {
+		failed = true
+	}
+	p, err := encode(ctx.Client.Codec, v)
+	return ctx.respondPayload(p, err, failed)
+}
+
+func (ctx *Context) respondPayload(p payload, err error, failed bool) error {
+	if err == nil {
+		err = checkBody(len(ctx.rt.method)+p.len(), ctx.conn.settings.maxBody)
+	}
+	if !ctx.claim() {
+		if ctx.live() {
+			return ErrAnswered
+		}
+		return ErrHandlerReturned
+	}
+	if err != nil {
+		ctx.answer(payload{s: publicText(err)}, true)
+		return err
+	}
+	return ctx.answer(p, failed)
+}
+
+// answer sends the response. The caller has claimed the right to.
+func (ctx *Context) answer(p payload, failed bool) error {
+	o := outgoing{
+		header:  wire.Header{Cmd: wire.CmdResponse, Flag: ctx.flag & wire.FlagAsync, Seq: ctx.seq},
+		method:  ctx.rt.method,
+		payload: p,
+		mark:    ctx.mark,
+	}
+	if failed {
+		o.header.Flag |= wire.FlagError
+	}
+	err := ctx.conn.send(context.Background(), &o)
+	if ctx.held >= 0 {
+		ctx.conn.release(int(ctx.held))
+	}
+	return err
+}
+
+// Detach returns a Context that may be kept when the handler returns, and
+// answered later, once, from any goroutine. It has a copy of the message. This
+// Context cannot answer any more. A request that was detached counts as in
+// flight, WithMaxInflight, until it is answered.
+func (ctx *Context) Detach() *Context {
+	d := new(Context)
+	*d = *ctx
+	d.req = new(request)
+	d.gen, d.mark, d.index = 0, 0, math.MaxInt32-1
+	if !ctx.live() {
+		d.req.state.Store(2)
+		return d
+	}
+	d.req.msg = Message{Buffer: append([]byte(nil), ctx.Message.Buffer...), values: ctx.Message.values, err: ctx.Message.err}
+	d.Message = &d.req.msg
+	switch {
+	case ctx.cmd != wire.CmdRequest:
+	case !ctx.claim():
+		d.req.state.Store(stateAnswered)
+	default:
+		d.held = int32(len(d.req.msg.Buffer))
+		ctx.conn.hold(len(d.req.msg.Buffer))
+	}
+	return d
+}
+
+// Next calls the rest of the chain. Middleware that wants to do something after
+// the handler calls it.
+func (ctx *Context) Next() {
+	if ctx.rt == nil || !ctx.live() {
+		return
+	}
+	chain := ctx.rt.chain
+	for ctx.index++; int(ctx.index) < len(chain); ctx.index++ {
+		at := ctx.index
+		chain[at](ctx)
+		if ctx.index == at && int(at) < ctx.rt.own && ctx.hasAnswered() {
+			ctx.Abort() // it answered in the place of the handler
+		}
+	}
+}
+
+// Abort stops the chain behind the function that calls it.
+func (ctx *Context) Abort() { ctx.index = math.MaxInt32 - 1 }
+
+// Get returns a value that Set stored for this message.
+func (ctx *Context) Get(key any) (any, bool) {
+	v, ok := ctx.values[key]
+	return v, ok
+}
+
+// Set stores a value for what runs behind this function in the chain.
+func (ctx *Context) Set(key, value any) {
+	if ctx.values == nil {
+		ctx.values = make(map[any]any)
+	}
+	ctx.values[key] = value
+}
+
+// Deadline returns no deadline: version 1 of the wire carries none.
+func (ctx *Context) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+var closedChan = func() chan struct{} {
+	ch := make(chan struct{})
+	close(ch)
+	return ch
+}()
+
+// Done is closed when the connection has ended. After the handler has returned
+// it is a closed channel.
+func (ctx *Context) Done() <-chan struct{} {
+	if !ctx.live() {
+		return closedChan
+	}
+	return ctx.conn.done
+}
+
+// Err returns nil while the connection lives and the handler runs, and
+// context.Canceled afterwards.
+func (ctx *Context) Err() error {
+	select {
+	case <-ctx.Done():
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+// Value returns what Set stored for key, nil if nothing.
+func (ctx *Context) Value(key any) any { return ctx.values[key] }

@@ -1,0 +1,346 @@
+package arpc
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/arpc-go/arpc/internal/wire"
+)
+
+const (
+	// readBuffer is the size in bytes of the buffer that frames are parsed in.
+	readBuffer = 64 << 10
+	// idleBuffer is what a connection that is no socket waits with.
+	idleBuffer = 1 << 10
+	// stashLimit is how much of a frame is kept apart while its rest is
+	// waited for, so that the read buffer can go back to the pool.
+	stashLimit = 4 << 10
+	// slabSize is how many Contexts are allocated at a time.
+	slabSize = 64
+	// renewAfter is how many bytes of a frame start the read timeout anew.
+	renewAfter = 64 << 10
+)
+
+// scratch is what a reader needs while it has work, and an idle one has not.
+type scratch struct {
+	buf  []byte
+	req  request
+	slab []Context // never reused: a Context outlives its handler
+}
+
+var scratchPool = sync.Pool{New: func() any { return &scratch{buf: make([]byte, readBuffer)} }}
+
+// context returns a Context that nobody has seen.
+func (s *scratch) context() *Context {
+	if len(s.slab) == 0 {
+		s.slab = make([]Context, slabSize)
+	}
+	ctx := &s.slab[0]
+	s.slab = s.slab[1:]
+	return ctx
+}
+
+// reader reads a connection while it holds the baton. Frames are parsed and
+// handled in place.
+type reader struct {
+	conn  *conn
+	first bool   // it opens the connection
+	epoch uint64 // of the mark
+
+	s    *scratch // nil while idle
+	r, w int      // s.buf[r:w] is received and not dispatched
+	need int      // length of the frame under way, once it is known
+	skip int      // bytes of a refused frame still to be thrown away
+	gone int      // bytes of it that were
+
+	stash []byte // the start of a frame while s is nil
+	idle  []byte // to wait with on connections that are no sockets
+
+	frame int        // number of the frame under way
+	armed armedFrame // what the read deadline was set for
+
+	running running // what the handler on the reader is; set before the mark
+}
+
+// armedFrame says which frame, by number and by the bytes of it that had come,
+// the read deadline was set for.
+type armedFrame struct {
+	set      bool
+	frame    int
+	received int
+}
+
+// running describes the handler that runs on the reader, for whoever takes the
+// baton from it.
+type running struct {
+	ordered bool
+	held    int // bytes of its message
+	pace    *pace
+}
+
+// run reads until the connection ends or the baton goes to another reader.
+func (r *reader) run() {
+	c := r.conn
+	defer r.giveBack()
+	if r.first && !r.open() {
+		return
+	}
+	for {
+		if !r.dispatchAll() {
+			return
+		}
+		c.flushPending()
+		if err := r.fill(); err != nil {
+			c.fail(r.explain(err))
+			c.over()
+			return
+		}
+	}
+}
+
+// dispatchAll handles the complete frames in the buffer. It reports false when
+// the baton went to another reader.
+func (r *reader) dispatchAll() bool {
+	for r.s != nil {
+		if r.skip > 0 && !r.skipped() {
+			return true
+		}
+		received := r.s.buf[r.r:r.w]
+		if len(received) < wire.HeaderLen {
+			r.need = 0
+			return true
+		}
+		h := wire.ParseHeader(received)
+		if int64(h.BodyLen) > int64(r.conn.settings.maxBody) {
+			if !r.tooLarge(h, received) {
+				return true
+			}
+			continue
+		}
+		n := h.FrameLen()
+		if len(received) < n {
+			r.need = n
+			return true
+		}
+		r.r += n // before the handler: whoever takes the baton goes on behind the frame
+		r.need = 0
+		r.frame++
+		if !r.dispatch(h, received[:n:n]) {
+			return false
+		}
+	}
+	return true
+}
+
+// tooLarge refuses a frame over the limit as soon as its method is in, and has
+// the rest of it skipped. It reports false while more of it is needed.
+func (r *reader) tooLarge(h wire.Header, received []byte) bool {
+	c := r.conn
+	switch cmd := h.Command(); {
+	case cmd < wire.CmdRequest || cmd > wire.CmdStream:
+		c.fail(notArpc(received))
+		r.r = r.w
+		return false
+	case len(received) < wire.HeaderLen+int(h.MethodLen):
+		r.need = wire.HeaderLen + int(h.MethodLen)
+		return false
+	}
+	err := Errorf(CodeResourceExhausted, "arpc: a body of %d bytes is over the receiver's limit of %d (WithMaxBodyLen)", h.BodyLen, c.settings.maxBody)
+	c.settings.logger.Warn("arpc: frame refused", "peer", c.peer(), "cause", err)
+	end := wire.HeaderLen + int(h.MethodLen)
+	head := received[:end:end]
+	r.r, r.need = r.r+end, 0
+	r.skip, r.gone = int(int64(h.BodyLen)-int64(h.MethodLen)), end
+	r.malformed(h, head, err)
+	return true
+}
+
+// skipped throws away what is left of a refused frame. It reports false while
+// more of it is to come.
+func (r *reader) skipped() bool {
+	n := min(r.skip, r.w-r.r)
+	r.r += n
+	r.skip -= n
+	r.gone += n
+	if r.skip > 0 {
+		return false
+	}
+	r.gone = 0
+	r.frame++
+	return true
+}
+
+// fill waits for bytes and appends them to the buffer.
+func (r *reader) fill() error {
+	c := r.conn
+	if c.err() != nil {
+		return c.err()
+	}
+	for {
+		if err := c.runHooks(c.hooks.beforeRecv); err != nil {
+			return err
+		}
+		r.checkDeadline()
+		n, err := r.read()
+		if n > 0 {
+			r.w += n
+			c.reads.Add(1)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		r.setDeadline()
+	}
+}
+
+func (r *reader) read() (int, error) {
+	c := r.conn
+	if c.raw != nil {
+		return c.raw.read(r)
+	}
+	if r.underWay() > 0 {
+		n, err := c.src.Read(r.space())
+		return n, eofLast(n, err)
+	}
+	r.giveBack()
+	if r.idle == nil {
+		r.idle = make([]byte, idleBuffer)
+	}
+	n, err := c.src.Read(r.idle)
+	if n > 0 {
+		copy(r.space(), r.idle[:n])
+	}
+	return n, eofLast(n, err)
+}
+
+// eofLast keeps an error for the next read when there are bytes before it.
+func eofLast(n int, err error) error {
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// unparsed returns how many received bytes are not dispatched.
+func (r *reader) unparsed() int {
+	if r.s == nil {
+		return len(r.stash)
+	}
+	return r.w - r.r
+}
+
+// space returns where to read to. The buffer of a large frame grows as its
+// bytes arrive, whatever length it announced.
+func (r *reader) space() []byte {
+	if r.s == nil {
+		r.s = scratchPool.Get().(*scratch)
+		r.r, r.w = 0, copy(r.s.buf, r.stash)
+		r.stash = r.stash[:0]
+	}
+	if r.r > 0 {
+		r.w = copy(r.s.buf, r.s.buf[r.r:r.w])
+		r.r = 0
+	}
+	if r.w == len(r.s.buf) {
+		grown := make([]byte, max(min(r.need, 2*len(r.s.buf)), len(r.s.buf)+readBuffer))
+		copy(grown, r.s.buf)
+		r.s.buf = grown
+	}
+	return r.s.buf[r.w:]
+}
+
+// mayWait prepares for a wait on a socket. It reports false when a deadline has
+// to be set before.
+func (r *reader) mayWait() bool {
+	if r.needsDeadline() {
+		return false
+	}
+	if r.unparsed() <= stashLimit && r.s != nil {
+		r.stash = append(r.stash[:0], r.s.buf[r.r:r.w]...)
+		r.giveBack()
+	}
+	return true
+}
+
+// underWay returns how much of an incomplete frame has come.
+func (r *reader) underWay() int { return r.unparsed() + r.gone }
+
+// needsDeadline reports whether the frame under way, if any, has no deadline or
+// has come so much further that it gets a new one.
+func (r *reader) needsDeadline() bool {
+	n := r.underWay()
+	if n == 0 || r.conn.settings.readTimeout == 0 {
+		return false
+	}
+	return !r.armed.set || r.armed.frame != r.frame || n >= r.armed.received+renewAfter
+}
+
+// checkDeadline removes the deadline of a frame that is complete. On a socket,
+// which is tried before it is waited for, a frame that is all there never gets
+// one.
+func (r *reader) checkDeadline() {
+	if r.conn.raw == nil && r.needsDeadline() {
+		r.setDeadline()
+		return
+	}
+	if r.armed.set && (r.underWay() == 0 || r.needsDeadline()) {
+		r.conn.nc.SetReadDeadline(time.Time{})
+		r.armed.set = false
+	}
+}
+
+// setDeadline limits how long the rest of the frame under way may take.
+func (r *reader) setDeadline() {
+	if !r.needsDeadline() {
+		return
+	}
+	r.conn.nc.SetReadDeadline(time.Now().Add(r.conn.settings.readTimeout))
+	r.armed = armedFrame{set: true, frame: r.frame, received: r.underWay()}
+}
+
+// giveBack returns the buffer to the pool. What is unparsed is lost, or in the
+// stash.
+func (r *reader) giveBack() {
+	s := r.s
+	if s == nil {
+		return
+	}
+	r.s, r.r, r.w = nil, 0, 0
+	if len(s.buf) <= maxPooled {
+		scratchPool.Put(s)
+	}
+}
+
+// explain turns a read error into a cause that says what was going on.
+func (r *reader) explain(err error) error {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return Errorf(CodeUnavailable, "arpc: a frame of which %d bytes have come is not complete (WithReadTimeout %v): %w", r.underWay(), r.conn.settings.readTimeout, err)
+	case errors.Is(err, io.EOF) && r.underWay() > 0:
+		return fmt.Errorf("arpc: the peer closed in the middle of a frame that begins with %q: %w", head(r.rest()), io.ErrUnexpectedEOF)
+	case errors.Is(err, net.ErrClosed) && r.conn.err() != nil:
+		return r.conn.err()
+	}
+	return err
+}
+
+func (r *reader) rest() []byte {
+	if r.s == nil {
+		return r.stash
+	}
+	return r.s.buf[r.r:r.w]
+}
+
+// notArpc is the cause when bytes make no sense as a frame.
+func notArpc(b []byte) error {
+	return Errorf(CodeUnavailable, "arpc: the peer does not speak arpc: its bytes begin with %q", head(b))
+}
+
+// head returns the first bytes of b, for an error message.
+func head(b []byte) []byte { return b[:min(len(b), 24)] }

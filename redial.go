@@ -1,0 +1,128 @@
+package arpc
+
+import (
+	"math/rand/v2"
+	"net"
+	"time"
+)
+
+// connEnded is called once for each connection, by its last reader. A
+// connection that carried nothing counts as a failed attempt to reconnect.
+func (c *Client) connEnded(cn *conn, useful bool) {
+	cause := cn.err()
+	if c.server != nil {
+		c.close(cause)
+		c.server.removed(c)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == StateClosed {
+		return
+	}
+	c.cause = cause
+	if useful {
+		c.attempts = 0
+	}
+	if cn.settings.reconnectAttempts == 0 {
+		c.state = StateClosed
+		close(c.done)
+		return
+	}
+	c.state = StateReconnecting
+	if c.redialing == nil {
+		c.redialing = make(chan struct{})
+		go c.redial(c.redialing)
+	}
+}
+
+// redial dials until the client is connected, closed, or out of attempts.
+func (c *Client) redial(gone chan struct{}) {
+	defer close(gone)
+	for {
+		s := c.Handler.snapshot()
+		c.mu.Lock()
+		c.attempts++
+		attempt := c.attempts
+		c.mu.Unlock()
+		if !c.backOff(attempt, &s.settings) {
+			return
+		}
+		nc, err := c.dial()
+		if err == nil && !c.reattach(nc) {
+			nc.Close()
+			return
+		}
+		c.reconnectHooks(s, attempt, err)
+		if err == nil {
+			return
+		}
+		if attempt >= s.settings.reconnectAttempts {
+			c.close(Errorf(CodeUnavailable, "arpc: gave up after %d attempts to reconnect (WithReconnect): %w", attempt, err))
+			return
+		}
+	}
+}
+
+// reattach makes nc the client's connection. It reports false when the client
+// was closed meanwhile.
+func (c *Client) reattach(nc net.Conn) bool {
+	cn := newConn(c, nc, true)
+	c.mu.Lock()
+	if c.state == StateClosed {
+		c.mu.Unlock()
+		return false
+	}
+	c.conn.Store(cn)
+	c.state = StateConnected
+	c.redialing = nil // a connection that ends at once starts anew
+	c.mu.Unlock()
+	cn.start()
+	<-cn.ready
+	return true
+}
+
+// backOff waits before an attempt, for a random time so that the clients of a
+// restarted server do not come back in step. It reports false when the client
+// was closed.
+func (c *Client) backOff(attempt int, s *settings) bool {
+	ceiling := s.reconnectMax
+	if shift := attempt - 1; shift < 30 && s.reconnectBase<<shift < ceiling {
+		ceiling = s.reconnectBase << shift
+	}
+	timer := time.NewTimer(rand.N(ceiling + 1))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-c.redialNow:
+		return true
+	case <-c.done:
+		return false
+	}
+}
+
+func (c *Client) reconnectHooks(s *snapshot, attempt int, err error) {
+	cn := c.conn.Load()
+	for _, hook := range s.hooks.reconnect {
+		cn.guard("reconnect hook", func() { hook(c, attempt, err) })
+	}
+}
+
+// Restart ends the connection of a dialled client, if it has one, and dials
+// anew at once, without the wait of WithReconnect. Calls in flight end with an
+// error. It does not wait for the new connection; HandleReconnect tells of it.
+func (c *Client) Restart() error {
+	if c.server != nil {
+		return NewError(CodeFailedPrecondition, "arpc: Restart: an accepted client cannot dial")
+	}
+	if c.State() == StateClosed {
+		return ErrClosed
+	}
+	select {
+	case c.redialNow <- struct{}{}:
+	default:
+	}
+	c.conn.Load().fail(NewError(CodeUnavailable, "arpc: the client was restarted"))
+	return nil
+}

@@ -1,0 +1,280 @@
+package arpc
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/arpc-go/arpc/codec"
+	"github.com/arpc-go/arpc/internal/wire"
+)
+
+// Server accepts connections and handles what they send by its Handler. Its
+// methods may be called from any goroutine at any time.
+type Server struct {
+	// Handler has the routes. Never changed.
+	Handler *Handler
+	// Codec is given to the clients accepted from then on. Set it before Run
+	// or Serve, or use WithCodec.
+	Codec codec.Codec
+
+	err error // what an option had to complain of
+	seq atomic.Uint64
+
+	// Guarded by mu.
+	mu        sync.Mutex
+	closed    bool
+	listeners map[net.Listener]struct{}
+	clients   map[*Client]struct{}
+	gone      chan struct{} // closed and replaced when a client is gone
+	refused   uint64        // connections over WithMaxConns
+	serving   sync.WaitGroup
+}
+
+// NewServer returns a server. Without WithHandler its Handler is a clone of
+// DefaultHandler.
+func NewServer(opts ...Option) *Server {
+	h, err := handlerFor(opts)
+	s := &Server{
+		Handler:   h,
+		Codec:     h.snapshot().settings.codec,
+		err:       err,
+		listeners: make(map[net.Listener]struct{}),
+		clients:   make(map[*Client]struct{}),
+		gone:      make(chan struct{}),
+	}
+	if s.Codec == nil {
+		s.Codec = codec.DefaultCodec
+	}
+	return s
+}
+
+// Run listens on the TCP address, such as ":8888", and serves until Stop or
+// Shutdown. The error is never nil.
+func (s *Server) Run(addr string) error {
+	if err := s.optionError(); err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return Errorf(CodeUnavailable, "arpc: listen: %w", err)
+	}
+	return s.Serve(ln)
+}
+
+// optionError also sees what setters were given after NewServer.
+func (s *Server) optionError() error {
+	if s.err != nil {
+		return s.err
+	}
+	return s.Handler.optionError()
+}
+
+// Serve accepts connections from ln until Stop or Shutdown, which close it, and
+// returns ErrServerClosed then. An accept that fails for a moment, as when file
+// descriptors have run out, is tried again. Any other error is returned. A
+// server may serve several listeners at the same time.
+func (s *Server) Serve(ln net.Listener) error {
+	if err := s.optionError(); err != nil {
+		ln.Close()
+		return err
+	}
+	if !s.track(ln) {
+		ln.Close()
+		return ErrServerClosed
+	}
+	defer s.untrack(ln)
+	for pause := time.Duration(0); ; {
+		nc, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			s.accept(nc)
+		case s.isClosed():
+			return ErrServerClosed
+		case !temporary(err):
+			return Errorf(CodeUnavailable, "arpc: accept: %w", err)
+		default:
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.logger().Warn("arpc: accept failed, trying again", "err", err, "pause", pause)
+			s.sleep(pause)
+		}
+	}
+}
+
+func (s *Server) track(ln net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.listeners[ln] = struct{}{}
+	s.serving.Add(1)
+	return true
+}
+
+func (s *Server) untrack(ln net.Listener) {
+	ln.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, ln)
+	s.serving.Done()
+}
+
+func (s *Server) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// sleep waits for d, or until the server is closed.
+func (s *Server) sleep(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		gone, closed := s.gone, s.closed
+		s.mu.Unlock()
+		if closed {
+			return
+		}
+		select {
+		case <-timer.C:
+			return
+		case <-gone:
+		}
+	}
+}
+
+// accept takes a connection over. It never waits for the peer.
+func (s *Server) accept(nc net.Conn) {
+	c := newClient(s.Handler)
+	c.server, c.Codec = s, s.Codec
+	cn := newConn(c, nc, false)
+	limit := cn.settings.maxConns
+	s.mu.Lock()
+	if s.closed || limit > 0 && len(s.clients) >= limit {
+		s.refused++
+		s.mu.Unlock()
+		s.logger().Warn("arpc: connection refused", "peer", nc.RemoteAddr(), "limit", limit, "setting", "WithMaxConns")
+		nc.Close()
+		return
+	}
+	s.clients[c] = struct{}{}
+	c.conn.Store(cn)
+	s.mu.Unlock()
+	cn.start()
+}
+
+// removed is called when the connection of a client has ended.
+func (s *Server) removed(c *Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.clients, c)
+	s.wakeLocked()
+}
+
+func (s *Server) wakeLocked() {
+	close(s.gone)
+	s.gone = make(chan struct{})
+}
+
+func (s *Server) logger() *slog.Logger {
+	return s.Handler.snapshot().settings.logger
+}
+
+// Clients returns the clients that are connected now.
+func (s *Server) Clients() []*Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*Client, 0, len(s.clients))
+	for c := range s.clients {
+		list = append(list, c)
+	}
+	return list
+}
+
+// Refused returns how many connections were closed because of WithMaxConns.
+func (s *Server) Refused() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused
+}
+
+// NewMessage makes a message to push to clients, any number of times. What is
+// wrong with the method or the value is in its Error, and returned by PushMsg.
+func (s *Server) NewMessage(cmd byte, method string, v any) *Message {
+	limit := s.Handler.snapshot().settings.maxBody
+	return newMessage(s.Codec, wire.Header{Cmd: cmd, Seq: s.seq.Add(1)}, method, v, limit)
+}
+
+// Broadcast notifies all clients, or those for which every filter holds. The
+// value is encoded once. A client whose send queue is full is left out, and its
+// overstock hook runs: Broadcast waits for nobody. The error says that the
+// message could not be made; then nobody got it.
+func (s *Server) Broadcast(method string, v any, filter ...func(*Client) bool) error {
+	msg := s.NewMessage(wire.CmdNotify, method, v)
+	if err := msg.Error(); err != nil {
+		return err
+	}
+	for _, c := range s.Clients() {
+		if passes(c, filter) {
+			c.PushMsg(msg, TimeZero) // who is gone or full is told by hooks
+		}
+	}
+	return nil
+}
+
+func passes(c *Client, filter []func(*Client) bool) bool {
+	for _, f := range filter {
+		if f != nil && !f(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// Stop closes the listeners and the connections now. It returns when the
+// server's goroutines are gone, but for those that run handlers and hooks. It
+// may be called from these, before Serve, and more than once.
+func (s *Server) Stop() {
+	s.close()
+	for _, c := range s.Clients() {
+		c.Stop()
+	}
+	s.serving.Wait()
+}
+
+// close stops accepting.
+func (s *Server) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.closed = true
+		s.wakeLocked()
+	}
+	for ln := range s.listeners {
+		ln.Close()
+	}
+}
+
+// Shutdown stops accepting, lets requests that have arrived be answered, and
+// closes each connection when nothing is under way on it. Requests that come
+// meanwhile are refused with CodeUnavailable. When ctx ends first the rest is
+// closed as by Stop, and its error returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.close()
+	var all sync.WaitGroup
+	for _, c := range s.Clients() {
+		all.Go(func() { c.shutdown(ctx) })
+	}
+	all.Wait()
+	s.Stop()
+	if ctx.Err() != nil {
+		return contextError(ctx, false)
+	}
+	return nil
+}

@@ -1,0 +1,258 @@
+package arpc
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/arpc-go/arpc/codec"
+	"github.com/arpc-go/arpc/internal/wire"
+)
+
+// Forever as the number of attempts of WithReconnect never gives up.
+const Forever = math.MaxInt
+
+// settings are the values behind the options and setters of a Handler. A
+// connection keeps the ones in force when it was made.
+type settings struct {
+	codec  codec.Codec
+	logger *slog.Logger
+
+	maxBody int
+
+	sendMessages int
+	sendBytes    int
+
+	keepaliveInterval time.Duration // 0: off; negative: the default of the side
+	keepaliveTimeout  time.Duration
+
+	reconnectBase     time.Duration
+	reconnectMax      time.Duration
+	reconnectAttempts int
+
+	readTimeout  time.Duration
+	writeTimeout time.Duration
+
+	maxConns         int
+	maxInflight      int
+	maxInflightBytes int
+	maxStreams       int
+	streamMessages   int
+	streamBytes      int
+
+	orderedRequests bool
+}
+
+func defaultSettings() settings {
+	return settings{
+		logger:            slog.New(slog.DiscardHandler),
+		maxBody:           wire.DefaultMaxBodyLen,
+		sendMessages:      16384,
+		sendBytes:         16 << 20,
+		keepaliveInterval: -1,
+		keepaliveTimeout:  15 * time.Second,
+		reconnectBase:     100 * time.Millisecond,
+		reconnectMax:      10 * time.Second,
+		reconnectAttempts: Forever,
+		readTimeout:       30 * time.Second,
+		writeTimeout:      10 * time.Second,
+		maxInflight:       10000,
+		maxInflightBytes:  64 << 20,
+		maxStreams:        1000,
+		streamMessages:    4096,
+		streamBytes:       1 << 20,
+	}
+}
+
+// Option is a setting for NewHandler, NewServer or NewClient. A value that
+// makes no sense is reported by NewClient, Server.Run and Server.Serve.
+type Option struct {
+	handler *Handler       // the one to use, from WithHandler
+	apply   func(*Handler) // what to change in it
+}
+
+// handlerFor returns the handler that opts ask for, changed as they say.
+func handlerFor(opts []Option) (*Handler, error) {
+	var h *Handler
+	for _, opt := range opts {
+		if opt.handler != nil {
+			h = opt.handler
+		}
+	}
+	if h == nil {
+		h = DefaultHandler.Clone()
+	}
+	h.apply(opts)
+	return h, h.optionError()
+}
+
+// WithHandler uses h itself instead of a clone of DefaultHandler, so that
+// several clients or servers share its routes. Options beside it change h.
+func WithHandler(h *Handler) Option {
+	return Option{handler: h}
+}
+
+// WithCodec sets how values become payloads. Default: codec.DefaultCodec,
+// which is JSON. Strings, byte slices and errors never pass the codec.
+func WithCodec(c codec.Codec) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithCodec", "must not be nil", c != nil, func(s *settings) { s.codec = c })
+	}}
+}
+
+// WithLogger sets where connections that end, panics and refused frames are
+// logged. Payloads never are. Default: nowhere.
+func WithLogger(l *slog.Logger) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithLogger", "must not be nil", l != nil, func(s *settings) { s.logger = l })
+	}}
+}
+
+// WithMaxBodyLen limits the body of a message, method and payload, in bytes,
+// both ways. Default: 64 MiB less 16 bytes. A larger message is an error to
+// its sender; it is neither sent nor kept, and the connection goes on.
+func WithMaxBodyLen(n int) Option {
+	return Option{apply: func(h *Handler) {
+		ok := n > 0 && int64(n) <= math.MaxUint32
+		h.set("WithMaxBodyLen", fmt.Sprintf("must be 1 to %d, not %d", uint32(math.MaxUint32), n), ok, func(s *settings) { s.maxBody = n })
+	}}
+}
+
+// WithSendQueue bounds what waits to be written on a connection, in messages
+// and in bytes. Default: 16384 messages, 16 MiB. A single message larger than
+// the bound passes when nothing else waits. When the queue is full a sender
+// waits for its context; with TimeZero it fails with ErrOverstock.
+func WithSendQueue(messages, bytes int) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithSendQueue", fmt.Sprintf("both bounds must be positive, not %d and %d", messages, bytes), messages > 0 && bytes > 0, func(s *settings) {
+			s.sendMessages, s.sendBytes = messages, bytes
+		})
+	}}
+}
+
+// WithKeepalive sends a ping when nothing came from the peer for interval, and
+// ends the connection with ErrKeepalive when nothing comes for timeout after
+// it. An interval of 0 turns it off. Default: 30 s and 15 s on the dialling
+// side, off on the accepting one.
+func WithKeepalive(interval, timeout time.Duration) Option {
+	return Option{apply: func(h *Handler) {
+		ok := interval >= 0 && timeout >= 0 && (interval == 0 || timeout > 0)
+		h.set("WithKeepalive", fmt.Sprintf("needs an interval of 0 or more and a positive timeout, not %v and %v", interval, timeout), ok, func(s *settings) {
+			s.keepaliveInterval, s.keepaliveTimeout = interval, timeout
+		})
+	}}
+}
+
+// WithReconnect sets how a dialled client comes back after its connection
+// ended: the wait before attempt n is random between 0 and the smaller of max
+// and base times 2 to the n ("full jitter"). After so many failed attempts in
+// a row the client closes; 0 attempts turn reconnecting off, Forever never
+// gives up. Default: 100 ms, 10 s, Forever.
+func WithReconnect(base, max time.Duration, attempts int) Option {
+	return Option{apply: func(h *Handler) {
+		ok := attempts == 0 || attempts > 0 && base > 0 && max >= base
+		h.set("WithReconnect", fmt.Sprintf("needs 0 < base <= max and attempts of 0 or more, not %v, %v and %d", base, max, attempts), ok, func(s *settings) {
+			s.reconnectBase, s.reconnectMax, s.reconnectAttempts = base, max, attempts
+		})
+	}}
+}
+
+// WithReadTimeout limits how long a frame may take to arrive once its first
+// byte is in; each further 64 KiB of it starts the time anew. An idle
+// connection is not affected. 0 turns it off. Default: 30 s.
+func WithReadTimeout(d time.Duration) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithReadTimeout", fmt.Sprintf("must not be negative: %v", d), d >= 0, func(s *settings) { s.readTimeout = d })
+	}}
+}
+
+// WithWriteTimeout ends a connection whose peer takes no byte for so long
+// while something waits to be written. 0 turns it off. Default: 10 s.
+func WithWriteTimeout(d time.Duration) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithWriteTimeout", fmt.Sprintf("must not be negative: %v", d), d >= 0, func(s *settings) { s.writeTimeout = d })
+	}}
+}
+
+// WithMaxConns limits the connections of a server; more are closed at once and
+// counted. 0 is no limit. Default: 0.
+func WithMaxConns(n int) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithMaxConns", fmt.Sprintf("must not be negative: %d", n), n >= 0, func(s *settings) { s.maxConns = n })
+	}}
+}
+
+// WithMaxInflight limits the requests and notifications of one connection that
+// handlers have in hand at the same time. At the limit the connection is not
+// read, so that the peer's sends wait; while calls of our own are in flight on
+// it, further requests are refused with CodeResourceExhausted instead.
+// Default: 10000.
+func WithMaxInflight(n int) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithMaxInflight", fmt.Sprintf("must be positive: %d", n), n > 0, func(s *settings) { s.maxInflight = n })
+	}}
+}
+
+// WithMaxInflightBytes is WithMaxInflight in bytes of messages held by
+// handlers that do not run on the reader, queued notifications and received
+// stream messages. A single message larger than the limit passes when nothing
+// else is held. Default: 64 MiB.
+func WithMaxInflightBytes(n int) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithMaxInflightBytes", fmt.Sprintf("must be positive: %d", n), n > 0, func(s *settings) { s.maxInflightBytes = n })
+	}}
+}
+
+// WithMaxStreams limits the streams that are open on one connection, both
+// sides' together. Default: 1000.
+func WithMaxStreams(n int) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithMaxStreams", fmt.Sprintf("must be positive: %d", n), n > 0, func(s *settings) { s.maxStreams = n })
+	}}
+}
+
+// WithStreamQueue bounds what one stream has received and nobody has taken
+// yet. A stream whose queue overruns is dropped with ErrStreamOverrun; the
+// connection and its other streams go on. Default: 4096 messages, 1 MiB.
+func WithStreamQueue(messages, bytes int) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithStreamQueue", fmt.Sprintf("both bounds must be positive, not %d and %d", messages, bytes), messages > 0 && bytes > 0, func(s *settings) {
+			s.streamMessages, s.streamBytes = messages, bytes
+		})
+	}}
+}
+
+// set changes one setting, or keeps the first complaint for whoever starts.
+func (h *Handler) set(name, complaint string, ok bool, change func(*settings)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !ok {
+		if h.err == nil {
+			h.err = Errorf(CodeInvalidArgument, "arpc: %s: %s", name, complaint)
+		}
+		return
+	}
+	change(&h.settings)
+	h.published.Store(nil)
+}
+
+// SetMaxBodyLen is WithMaxBodyLen.
+func (h *Handler) SetMaxBodyLen(n int) { WithMaxBodyLen(n).apply(h) }
+
+// SetSendQueueSize is WithSendQueue for the number of messages alone.
+func (h *Handler) SetSendQueueSize(messages int) {
+	h.set("SetSendQueueSize", fmt.Sprintf("must be positive: %d", messages), messages > 0, func(s *settings) { s.sendMessages = messages })
+}
+
+// SetReadTimeout is WithReadTimeout.
+func (h *Handler) SetReadTimeout(d time.Duration) { WithReadTimeout(d).apply(h) }
+
+// SetWriteTimeout is WithWriteTimeout.
+func (h *Handler) SetWriteTimeout(d time.Duration) { WithWriteTimeout(d).apply(h) }
+
+// SetAsyncResponse sets the mode of requests registered without one from now
+// on: concurrent with true, the default, or ordered with false. See Handle.
+func (h *Handler) SetAsyncResponse(async bool) {
+	h.set("SetAsyncResponse", "", true, func(s *settings) { s.orderedRequests = !async })
+}

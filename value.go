@@ -1,0 +1,85 @@
+package arpc
+
+import (
+	"fmt"
+
+	"github.com/arpc-go/arpc/codec"
+)
+
+// payload is an encoded value: bytes or a string, whichever spares a copy.
+type payload struct {
+	b []byte
+	s string
+}
+
+func (p payload) len() int { return len(p.b) + len(p.s) }
+
+func (p payload) appendTo(dst []byte) []byte {
+	return append(append(dst, p.b...), p.s...)
+}
+
+// encode turns v into a payload: nil is empty, strings, byte slices and errors
+// travel raw, the codec does the rest. The payload of a byte slice aliases it.
+func encode(c codec.Codec, v any) (payload, error) {
+	switch v := v.(type) {
+	case nil:
+		return payload{}, nil
+	case []byte:
+		return payload{b: v}, nil
+	case string:
+		return payload{s: v}, nil
+	case *[]byte:
+		if v == nil {
+			return payload{}, nil
+		}
+		return payload{b: *v}, nil
+	case *string:
+		if v == nil {
+			return payload{}, nil
+		}
+		return payload{s: *v}, nil
+	case error:
+		return payload{s: publicText(v)}, nil
+	}
+	b, err := c.Marshal(v)
+	if err != nil {
+		return payload{}, Errorf(CodeInternal, "arpc: encode %T: %w", v, err)
+	}
+	return payload{b: b}, nil
+}
+
+// decode stores data in the value that v points to. Nothing of data is kept.
+func decode(c codec.Codec, data []byte, v any) error {
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case *[]byte:
+		*v = append(make([]byte, 0, len(data)), data...)
+		return nil
+	case *string:
+		*v = string(data)
+		return nil
+	}
+	if err := c.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("arpc: decode %T: %w", v, err)
+	}
+	return nil
+}
+
+// decodesInPlace reports whether decode of v runs none of the user's code, so
+// that the reader may do it.
+func decodesInPlace(v any) bool {
+	switch v.(type) {
+	case nil, *[]byte, *string:
+		return true
+	}
+	return false
+}
+
+// publicText is what the peer gets to read of err.
+func publicText(err error) string {
+	if e, ok := err.(*Error); ok && e != nil {
+		return e.msg
+	}
+	return err.Error()
+}
