@@ -1,0 +1,72 @@
+# Every target covers all Go modules of the repository.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := test
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME ?= 10s
+TIMEOUT ?= 10m
+
+MODULES := $(patsubst %/go.mod,%,$(sort $(shell find . -name node_modules -prune -o -name go.mod -print)))
+
+# $(call each,COMMAND) runs COMMAND in every module, all of them even if one
+# fails, and fails if one did.
+define each
+@status=0; \
+for module in $(MODULES); do \
+	echo "--- $$module: $(1)"; \
+	(cd "$$module" && $(1)) || status=1; \
+done; \
+exit $$status
+endef
+
+.PHONY: test
+test: ## all tests, with the race detector, in random order
+	$(call each,go test -race -shuffle=on -timeout $(TIMEOUT) ./...)
+
+.PHONY: allocs
+allocs: ## the tests that count allocations, which the race detector would disturb
+	$(call each,go test -run ^TestAlloc -timeout $(TIMEOUT) ./...)
+
+.PHONY: lint
+lint: gofmt ## gofmt, go vet, staticcheck, go mod tidy
+	$(call each,go vet ./...)
+	$(call each,go run $(STATICCHECK) ./...)
+	$(call each,go mod tidy -diff)
+
+.PHONY: gofmt
+gofmt:
+	@echo "--- gofmt -l"
+	@unformatted=$$(find . -name node_modules -prune -o -name '*.go' -print0 | xargs -0 gofmt -l); \
+	if [[ -n $$unformatted ]]; then echo "not formatted:"; echo "$$unformatted"; exit 1; fi
+
+.PHONY: build-matrix
+build-matrix: ## builds and vets, tests included, for other systems
+	$(call each,GOOS=linux GOARCH=386 CGO_ENABLED=0 go vet ./...)
+	$(call each,GOOS=linux GOARCH=386 CGO_ENABLED=0 go build -o /dev/null ./...)
+	$(call each,GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go vet ./...)
+	$(call each,GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -o /dev/null ./...)
+	$(call each,GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 go build -o /dev/null ./...)
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME, one after the other
+	@for module in $(MODULES); do \
+		cd "$(CURDIR)/$$module"; \
+		dirs=$$(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' ./...); \
+		for dir in $$dirs; do \
+			cd "$$dir"; \
+			for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' *_test.go | sort); do \
+				echo "--- $${dir#$(CURDIR)/}: $$target for $(FUZZTIME)"; \
+				go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s .; \
+			done; \
+		done; \
+	done
+
+.PHONY: benchmarks
+benchmarks: ## every benchmark once, to see that it runs
+	$(call each,go test -run '^$$' -bench . -benchtime 1x -timeout $(TIMEOUT) ./...)
+
+.PHONY: help
+help: ## this list
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 16
