@@ -259,6 +259,7 @@ func (c *conn) expireAt(t int64) {
 	if t == 0 || c.sweepAt != 0 && c.sweepAt <= t {
 		return
 	}
+	t = max(t, c.sweepFrom)
 	c.sweepAt = t
 	wait := max(time.Duration(t-c.now()), 0)
 	if c.sweeper == nil {
@@ -268,8 +269,9 @@ func (c *conn) expireAt(t int64) {
 	c.sweeper.Reset(wait)
 }
 
-// sweepPause spaces sweeps that take long, so that they never cost more than a
-// twentieth of a core; deadlines of a huge table are late by as much.
+// sweepPause spaces sweeps by so many times what the last one took, at least a
+// millisecond: they never cost more than a twentieth of a core, and deadlines of
+// a huge table are late by as much.
 const sweepPause = 20
 
 func (c *conn) sweep() {
@@ -277,9 +279,9 @@ func (c *conn) sweep() {
 	start := c.now()
 	expired, next := c.calls.takeExpired(start)
 	c.sweepAt = 0
-	if next != 0 && c.cause == nil {
-		took := c.now() - start
-		c.expireAt(max(next, start+max(int64(time.Millisecond), took*sweepPause)))
+	c.sweepFrom = start + max(int64(time.Millisecond), (c.now()-start)*sweepPause)
+	if c.cause == nil {
+		c.expireAt(next)
 	}
 	accepted := c.out.accepted
 	c.mu.Unlock()

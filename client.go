@@ -79,7 +79,8 @@ type Client struct {
 	values         map[any]any
 	onDisconnected []func(*Client)
 	attempts       int           // to reconnect, since a connection was of use
-	redialing      chan struct{} // closed when the redialling goroutine is gone; nil: there is none
+	redialing      bool          // a goroutine does
+	backingOff     chan struct{} // closed when that goroutine no longer waits; nil: it does not
 }
 
 type clientStats struct {
@@ -398,10 +399,10 @@ func (c *Client) Stop() {
 	c.close(ErrClosed)
 	c.conn.Load().stopped()
 	c.mu.Lock()
-	redialing := c.redialing
+	backingOff := c.backingOff
 	c.mu.Unlock()
-	if redialing != nil {
-		<-redialing
+	if backingOff != nil {
+		<-backingOff
 	}
 }
 
@@ -416,6 +417,7 @@ func (c *Client) close(err error) {
 	cn := c.conn.Load()
 	c.mu.Unlock()
 	if cn != nil {
+		cn.stopping.Store(true)
 		cn.fail(err)
 	}
 }

@@ -35,6 +35,7 @@ type conn struct {
 	reads   atomic.Uint64 // counts reads, for keepalive
 
 	draining  atomic.Bool  // new requests are refused
+	stopping  atomic.Bool  // stopped by this side: nothing more is dispatched
 	handling  atomic.Int64 // requests and notifications off the reader
 	heldBytes atomic.Int64 // their bytes, and those of received stream messages
 	room      room         // where the reader waits at the limits of the two
@@ -54,6 +55,7 @@ type conn struct {
 	calls      callTable
 	sweeper    *time.Timer
 	sweepAt    int64 // when it runs, on the clock of now; 0: it does not
+	sweepFrom  int64 // it does not run before
 	cause      error // why the connection ended
 	flushed    chan struct{}
 	readerDone chan struct{} // closed when no reader is left
@@ -198,10 +200,7 @@ func (c *conn) fail(err error) {
 	if !c.out.flushing {
 		c.endFlush()
 	}
-	if c.out.space != nil {
-		close(c.out.space)
-		c.out.space = nil
-	}
+	c.out.wake()
 	for _, timer := range []*time.Timer{c.sweeper, c.keepalive} {
 		if timer != nil {
 			timer.Stop()

@@ -70,6 +70,14 @@ func (o *output) hasRoom(n int, s *settings) bool {
 	return queued == 0 || queued+n <= s.sendBytes && o.frames+o.inHand < s.sendMessages
 }
 
+// wake lets who waits for room look again.
+func (o *output) wake() {
+	if o.space != nil {
+		close(o.space)
+		o.space = nil
+	}
+}
+
 // take hands what waits to the flusher.
 func (o *output) take() *buffer {
 	b := o.fill
@@ -365,6 +373,7 @@ func (c *conn) endFlush() {
 	putOutput(c.out.spare)
 	putOutput(c.out.fill)
 	c.out.spare, c.out.fill = nil, nil
+	c.out.wake()
 	if c.flushed != nil {
 		close(c.flushed)
 	}
@@ -375,7 +384,6 @@ func (c *conn) recycle(b *buffer) {
 	b.b = b.b[:0]
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.out.inHand = 0
 	if c.out.spare == nil {
 		c.out.spare = b
 		return
@@ -389,10 +397,11 @@ func (c *conn) written(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.out.accepted += uint64(n)
-	c.out.writing -= n
-	if c.out.space != nil && c.out.queued() <= c.settings.sendBytes/2 && c.out.frames <= c.settings.sendMessages/2 {
-		close(c.out.space)
-		c.out.space = nil
+	if c.out.writing -= n; c.out.writing == 0 {
+		c.out.inHand = 0
+	}
+	if c.out.queued() <= c.settings.sendBytes/2 && c.out.frames+c.out.inHand <= c.settings.sendMessages/2 {
+		c.out.wake()
 	}
 }
 

@@ -106,7 +106,7 @@ func (r *reader) run() {
 // dispatchAll handles the complete frames in the buffer. It reports false when
 // the baton went to another reader.
 func (r *reader) dispatchAll() bool {
-	for r.s != nil {
+	for r.s != nil && !r.conn.stopping.Load() {
 		if r.skip > 0 && !r.skipped() {
 			return true
 		}

@@ -30,22 +30,19 @@ func (c *Client) connEnded(cn *conn, useful bool) {
 		return
 	}
 	c.state = StateReconnecting
-	if c.redialing == nil {
-		c.redialing = make(chan struct{})
-		go c.redial(c.redialing)
+	if !c.redialing {
+		c.redialing = true
+		c.backingOff = make(chan struct{})
+		go c.redial()
 	}
 }
 
 // redial dials until the client is connected, closed, or out of attempts.
-func (c *Client) redial(gone chan struct{}) {
-	defer close(gone)
+func (c *Client) redial() {
 	for {
 		s := c.Handler.snapshot()
-		c.mu.Lock()
-		c.attempts++
-		attempt := c.attempts
-		c.mu.Unlock()
-		if !c.backOff(attempt, &s.settings) {
+		attempt, ok := c.backOff(&s.settings)
+		if !ok {
 			return
 		}
 		nc, err := c.dial()
@@ -75,7 +72,7 @@ func (c *Client) reattach(nc net.Conn) bool {
 	}
 	c.conn.Store(cn)
 	c.state = StateConnected
-	c.redialing = nil // a connection that ends at once starts anew
+	c.redialing = false // a connection that ends at once starts anew
 	c.mu.Unlock()
 	cn.start()
 	<-cn.ready
@@ -85,21 +82,41 @@ func (c *Client) reattach(nc net.Conn) bool {
 // backOff waits before an attempt, for a random time so that the clients of a
 // restarted server do not come back in step. It reports false when the client
 // was closed.
-func (c *Client) backOff(attempt int, s *settings) bool {
-	ceiling := s.reconnectMax
-	if shift := attempt - 1; shift < 30 && s.reconnectBase<<shift < ceiling {
-		ceiling = s.reconnectBase << shift
+func (c *Client) backOff(s *settings) (attempt int, ok bool) {
+	c.mu.Lock()
+	c.attempts++
+	attempt = c.attempts
+	if c.backingOff == nil {
+		c.backingOff = make(chan struct{})
 	}
-	timer := time.NewTimer(rand.N(ceiling + 1))
+	c.mu.Unlock()
+	defer c.backedOff()
+	timer := time.NewTimer(rand.N(backOffCeiling(attempt, s) + 1))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
+		return attempt, true
 	case <-c.redialNow:
-		return true
+		return attempt, true
 	case <-c.done:
-		return false
+		return attempt, false
 	}
+}
+
+// backedOff says that Stop need not wait: what follows is the user's code.
+func (c *Client) backedOff() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.backingOff)
+	c.backingOff = nil
+}
+
+func backOffCeiling(attempt int, s *settings) time.Duration {
+	shift := attempt - 1
+	if shift < 30 && s.reconnectBase<<shift < s.reconnectMax {
+		return s.reconnectBase << shift
+	}
+	return s.reconnectMax
 }
 
 func (c *Client) reconnectHooks(s *snapshot, attempt int, err error) {
