@@ -113,7 +113,7 @@ func NewClient(dialer DialerFunc, opts ...Option) (*Client, error) {
 	<-cn.ready
 	if err := cn.err(); err != nil {
 		c.close(err)
-		return nil, fmt.Errorf("arpc: connect: %w", err)
+		return nil, &Error{code: CodeUnavailable, msg: "arpc: connect: " + err.Error(), cause: err, unsent: true}
 	}
 	return c, nil
 }
@@ -191,6 +191,9 @@ func (c *Client) CallWith(ctx context.Context, method string, req, rsp any) erro
 
 func (c *Client) call(ctx context.Context, timeout time.Duration, method string, req, rsp any) error {
 	if err := checkMethod(method); err != nil {
+		return unsent(err)
+	}
+	if err := checkTarget(rsp); err != nil {
 		return unsent(err)
 	}
 	p, err := encode(c.Codec, req)
@@ -361,6 +364,7 @@ func (c *Client) Delete(key any) {
 // OnDisconnected adds a hook as Handler.HandleDisconnected does, for this
 // client alone.
 func (c *Client) OnDisconnected(fn func(*Client)) {
+	mustHook("OnDisconnected", fn != nil)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.onDisconnected = append(c.onDisconnected, fn)
@@ -440,7 +444,7 @@ func (c *Client) disconnected(cn *conn) {
 	c.mu.Lock()
 	own := c.onDisconnected
 	c.mu.Unlock()
-	for _, list := range [][]func(*Client){cn.hooks.disconnected, own} {
+	for _, list := range [][]func(*Client){c.Handler.snapshot().hooks.disconnected, own} {
 		for _, hook := range list {
 			cn.guard("disconnected hook", func() { hook(c) })
 		}

@@ -23,7 +23,7 @@ type conn struct {
 	hooks    *hooks
 	nc       net.Conn
 	raw      *rawConn  // nil unless nc is a TCP or Unix socket
-	src      io.Reader // nc, or what SetReaderWrapper made of it
+	src      io.Reader // nc, or what SetReaderWrapper made of it before the first read
 	dialled  bool
 	born     time.Time
 	ready    chan struct{} // closed when the connected hook has returned, or the connection ended
@@ -44,6 +44,7 @@ type conn struct {
 	reader       *reader
 	gate         chan struct{} // closed when the connected hook returned; nil from then on
 	orderedHint  bool          // ordered.busy may be true
+	useful       bool          // a frame made sense
 	callbackPace pace
 
 	ordered orderedQueue
@@ -85,9 +86,7 @@ func newConn(client *Client, nc net.Conn, dialled bool) *conn {
 	if tcp, ok := nc.(*net.TCPConn); ok {
 		tcp.SetNoDelay(true)
 	}
-	if snap.hooks.readerWrap != nil {
-		c.src = snap.hooks.readerWrap(nc)
-	} else {
+	if snap.hooks.readerWrap == nil && !c.settings.decisions.neverRaw {
 		c.raw = rawOf(nc)
 	}
 	return c
@@ -108,6 +107,10 @@ func (r *reader) open() bool {
 	defer close(c.ready)
 	if err := c.handshake(); err != nil {
 		c.fail(fmt.Errorf("handshake: %w", err))
+		return true
+	}
+	if err := c.wrap(); err != nil {
+		c.fail(err)
 		return true
 	}
 	if len(c.hooks.connected) == 0 {
@@ -155,6 +158,23 @@ func (c *conn) handshake() error {
 		defer cancel()
 	}
 	return hs.HandshakeContext(ctx)
+}
+
+// wrap has the connection read through what SetReaderWrapper said.
+func (c *conn) wrap() (err error) {
+	if c.hooks.readerWrap == nil {
+		return nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			c.logPanic("reader wrapper", p)
+			err = Errorf(CodeInternal, "arpc: the reader wrapper panicked: %v", p)
+		}
+	}()
+	if c.src = c.hooks.readerWrap(c.nc); c.src == nil {
+		return NewError(CodeInternal, "arpc: the reader wrapper returned nil")
+	}
+	return nil
 }
 
 // runHooks runs the hooks around reads and writes; a panic is an error.
@@ -222,7 +242,7 @@ func (c *conn) over() {
 	close(c.readerDone)
 	c.logEnd()
 	c.ordered.finally(c, func() { c.client.disconnected(c) })
-	c.client.connEnded(c, c.reader.frame > 0)
+	c.client.connEnded(c, c.useful)
 }
 
 // stopped waits until no goroutine of the connection is left but those that
@@ -282,12 +302,13 @@ func (c *conn) refuse(h wire.Header, method string, err error) {
 func (c *conn) drop(frame []byte, why string) {
 	c.client.stats.dropped.Add(1)
 	c.settings.logger.Debug("arpc: message dropped", "peer", c.peer(), "why", why)
-	if len(c.hooks.dropped) == 0 {
+	hooks := c.handler.snapshot().hooks.dropped
+	if len(hooks) == 0 {
 		return
 	}
 	m := &Message{Buffer: frame}
 	c.guard("message-dropped hook", func() {
-		for _, hook := range c.hooks.dropped {
+		for _, hook := range hooks {
 			hook(c.client, m)
 		}
 	})
@@ -296,12 +317,13 @@ func (c *conn) drop(frame []byte, why string) {
 // missed tells of a response that no call waits for.
 func (c *conn) missed(frame []byte) {
 	c.client.stats.missed.Add(1)
-	if len(c.hooks.sessionMiss) == 0 {
+	hooks := c.handler.snapshot().hooks.sessionMiss
+	if len(hooks) == 0 {
 		return
 	}
 	m := &Message{Buffer: frame}
 	c.guard("session-miss hook", func() {
-		for _, hook := range c.hooks.sessionMiss {
+		for _, hook := range hooks {
 			hook(c.client, m)
 		}
 	})

@@ -12,11 +12,17 @@ import (
 // request is what a Context stands on: the message and whether it is answered.
 // Requests are reused; a Context keeps the generation of its own.
 type request struct {
-	state atomic.Uint64 // generation, and in the lowest bit: answered
+	state atomic.Uint64 // generation, and the bits below
 	msg   Message
 }
 
-const stateAnswered = 1
+// Bits of request.state. The generation counts above them.
+const (
+	stateAnswered = 1 << iota
+	stateFailed   // with an error
+	stateNext
+	stateBits = stateAnswered | stateFailed
+)
 
 // Context is what a handler gets: a message, its connection, and the means to
 // answer. It is valid until the handler returns; afterwards its methods report
@@ -75,7 +81,7 @@ func (ctx *Context) run() {
 
 func (ctx *Context) panicked(p any) {
 	ctx.conn.logPanic("handler of "+ctx.Message.Method(), p)
-	if ctx.cmd == wire.CmdRequest && ctx.claim() {
+	if ctx.cmd == wire.CmdRequest && ctx.claim(true) {
 		ctx.answer(payload{s: "internal error: the handler panicked"}, true)
 	}
 }
@@ -100,7 +106,7 @@ func (ctx *Context) exited() {
 // end closes the Context after its handler. A request that was not answered
 // gets an error, so that its caller does not wait out its deadline.
 func (ctx *Context) end() {
-	old := ctx.req.state.Swap((ctx.gen | stateAnswered) + 1)
+	old := ctx.req.state.Swap(ctx.gen + stateNext)
 	if old == ctx.gen && ctx.cmd == wire.CmdRequest {
 		ctx.answer(payload{s: "internal error: the handler of " + ctx.rt.method + " returned without an answer"}, true)
 	}
@@ -108,16 +114,31 @@ func (ctx *Context) end() {
 
 // live reports whether the handler still runs.
 func (ctx *Context) live() bool {
-	return ctx.req.state.Load()&^stateAnswered == ctx.gen
+	return ctx.req.state.Load()&^stateBits == ctx.gen
 }
 
 // claim takes the right to answer. Once.
-func (ctx *Context) claim() bool {
-	return ctx.req.state.CompareAndSwap(ctx.gen, ctx.gen|stateAnswered)
+func (ctx *Context) claim(failed bool) bool {
+	state := ctx.gen | stateAnswered
+	if failed {
+		state |= stateFailed
+	}
+	return ctx.req.state.CompareAndSwap(ctx.gen, state)
+}
+
+// Answered reports whether the request was answered or detached, and whether
+// with an error. After the handler has returned both are false.
+func (ctx *Context) Answered() (answered, failed bool) {
+	state := ctx.req.state.Load()
+	if state&^stateBits != ctx.gen {
+		return false, false
+	}
+	return state&stateAnswered != 0, state&stateFailed != 0
 }
 
 func (ctx *Context) hasAnswered() bool {
-	return ctx.req.state.Load() == ctx.gen|stateAnswered
+	answered, _ := ctx.Answered()
+	return answered
 }
 
 // Body returns the payload. The bytes belong to the connection and are reused
@@ -176,7 +197,7 @@ func (ctx *Context) respondPayload(p payload, err error, failed bool) error {
 	if err == nil {
 		err = checkBody(len(ctx.rt.method)+p.len(), ctx.conn.settings.maxBody)
 	}
-	if !ctx.claim() {
+	if !ctx.claim(failed || err != nil) {
 		if ctx.live() {
 			return ErrAnswered
 		}
@@ -217,14 +238,14 @@ func (ctx *Context) Detach() *Context {
 	d.req = new(request)
 	d.gen, d.mark, d.index = 0, 0, math.MaxInt32-1
 	if !ctx.live() {
-		d.req.state.Store(2)
+		d.req.state.Store(stateNext)
 		return d
 	}
 	d.req.msg = Message{Buffer: append([]byte(nil), ctx.Message.Buffer...), values: ctx.Message.values, err: ctx.Message.err}
 	d.Message = &d.req.msg
 	switch {
 	case ctx.cmd != wire.CmdRequest:
-	case !ctx.claim():
+	case !ctx.claim(false):
 		d.req.state.Store(stateAnswered)
 	default:
 		d.held = int32(len(d.req.msg.Buffer))

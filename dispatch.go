@@ -21,7 +21,12 @@ func (r *reader) dispatch(h wire.Header, frame []byte) bool {
 		r.undecodable(h, frame, err)
 		return true
 	}
-	return r.dispatchPlain(snap, m.header(), m.Buffer)
+	h = m.header()
+	if int64(h.BodyLen) > int64(c.settings.maxBody) {
+		r.malformed(h, m.Buffer, receivedTooLarge(h, c.settings.maxBody))
+		return true
+	}
+	return r.dispatchPlain(snap, h, m.Buffer)
 }
 
 // undecodable deals with a frame that a coder refuses. Its sender is told when
@@ -46,6 +51,7 @@ func (r *reader) dispatchPlain(snap *snapshot, h wire.Header, frame []byte) bool
 		r.r = r.w
 		return true
 	}
+	c.useful = true
 	if err := h.Check(); err != nil {
 		r.malformed(h, frame, Errorf(CodeInvalidArgument, "arpc: malformed frame: %w", err))
 		return true
@@ -115,7 +121,7 @@ func (r *reader) handle(snap *snapshot, h wire.Header, frame []byte) bool {
 	if h.Command() == wire.CmdNotify {
 		ordered = rt.orderedNotify
 	}
-	if c.gate != nil && r.opened() || rt.slow.slow() || ordered && r.orderedBusy() {
+	if c.gate != nil && r.opened() || rt.slow.slow() || ordered && r.orderedBusy() || c.settings.decisions.neverInline {
 		r.spawn(newJob(c, rt, h, frame), ordered)
 		return true
 	}

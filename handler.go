@@ -21,8 +21,9 @@ type StreamHandlerFunc func(*Stream)
 
 // Handler routes messages by their method name and holds what a client or a
 // server is set to: routes, middleware, coders, hooks and settings. Its methods
-// may be called at any time from any goroutine, also while messages arrive;
-// settings and hooks of a connection's life count for connections made later.
+// may be called at any time from any goroutine, also while messages arrive.
+// Settings, BeforeRecv, BeforeSend and SetReaderWrapper count for connections made
+// later.
 type Handler struct {
 	// The snapshot that messages are routed by; nil when a change is not in
 	// it yet.
@@ -194,6 +195,12 @@ func mustRegister(op, method string, hasFunc bool) {
 	}
 }
 
+func mustHook(op string, hasFunc bool) {
+	if !hasFunc {
+		panic(fmt.Sprintf("arpc: %s: the hook is nil", op))
+	}
+}
+
 // HandleStream registers fn for streams that the peer opens with this method.
 // Each runs on a goroutine of its own. It panics as Handle does.
 func (h *Handler) HandleStream(method string, fn StreamHandlerFunc) {
@@ -263,6 +270,7 @@ func (h *Handler) UseCoder(coder MessageCoder) {
 // connection's own goroutine and before its first message is handled; on the
 // dialling side before NewClient returns. It may call back over the connection.
 func (h *Handler) HandleConnected(fn func(*Client)) {
+	mustHook("HandleConnected", fn != nil)
 	h.change(func() { h.hooks.connected = append(slices.Clip(h.hooks.connected), fn) })
 }
 
@@ -270,6 +278,7 @@ func (h *Handler) HandleConnected(fn func(*Client)) {
 // ended, on both sides, after its last ordered message was handled; concurrent
 // handlers may still be at work. Client.Err has the cause.
 func (h *Handler) HandleDisconnected(fn func(*Client)) {
+	mustHook("HandleDisconnected", fn != nil)
 	h.change(func() { h.hooks.disconnected = append(slices.Clip(h.hooks.disconnected), fn) })
 }
 
@@ -277,12 +286,14 @@ func (h *Handler) HandleDisconnected(fn func(*Client)) {
 // to come back: the attempt's number, from 1, and its error, nil when the
 // client is connected again.
 func (h *Handler) HandleReconnect(fn func(c *Client, attempt int, err error)) {
+	mustHook("HandleReconnect", fn != nil)
 	h.change(func() { h.hooks.reconnect = append(slices.Clip(h.hooks.reconnect), fn) })
 }
 
 // HandleOverstock adds a hook that runs when a send with TimeZero found the
 // send queue full.
 func (h *Handler) HandleOverstock(fn func(*Client)) {
+	mustHook("HandleOverstock", fn != nil)
 	h.change(func() { h.hooks.overstock = append(slices.Clip(h.hooks.overstock), fn) })
 }
 
@@ -291,6 +302,7 @@ func (h *Handler) HandleOverstock(fn func(*Client)) {
 // connection, a message for a stream that is gone, a frame that makes no sense.
 // The message is valid until the hook returns.
 func (h *Handler) HandleMessageDropped(fn func(*Client, *Message)) {
+	mustHook("HandleMessageDropped", fn != nil)
 	h.change(func() { h.hooks.dropped = append(slices.Clip(h.hooks.dropped), fn) })
 }
 
@@ -298,22 +310,27 @@ func (h *Handler) HandleMessageDropped(fn func(*Client, *Message)) {
 // for, because the call has ended or the peer answered twice. The message is
 // valid until the hook returns.
 func (h *Handler) HandleSessionMiss(fn func(*Client, *Message)) {
+	mustHook("HandleSessionMiss", fn != nil)
 	h.change(func() { h.hooks.sessionMiss = append(slices.Clip(h.hooks.sessionMiss), fn) })
 }
 
 // BeforeRecv adds a hook that runs before each read of a connection, on its
 // reader. An error ends the connection.
 func (h *Handler) BeforeRecv(fn func(net.Conn) error) {
+	mustHook("BeforeRecv", fn != nil)
 	h.change(func() { h.hooks.beforeRecv = append(slices.Clip(h.hooks.beforeRecv), fn) })
 }
 
 // BeforeSend adds a hook that runs before each write to a connection, which
 // may carry many messages. An error ends the connection.
 func (h *Handler) BeforeSend(fn func(net.Conn) error) {
+	mustHook("BeforeSend", fn != nil)
 	h.change(func() { h.hooks.beforeSend = append(slices.Clip(h.hooks.beforeSend), fn) })
 }
 
-// SetReaderWrapper has connections read through what fn returns for them.
+// SetReaderWrapper has connections read through what fn returns for them; nil
+// reads them as they are. fn runs on the connection's goroutine, before the
+// connected hook.
 func (h *Handler) SetReaderWrapper(fn func(net.Conn) io.Reader) {
 	h.change(func() { h.hooks.readerWrap = fn })
 }

@@ -32,6 +32,10 @@ type Message struct {
 func newMessage(c codec.Codec, h wire.Header, method string, v any, maxBody int) *Message {
 	m := &Message{}
 	p, err := encode(c, v)
+	if err == nil && (h.Cmd < wire.CmdRequest || h.Cmd > wire.CmdStream) {
+		err = Errorf(CodeInvalidArgument, "arpc: command %d: a message has one of CmdRequest to CmdStream, or the peer ends the connection", h.Cmd)
+		h.Cmd = wire.CmdNotify
+	}
 	if err == nil {
 		err = checkMethod(method)
 	}

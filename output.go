@@ -17,7 +17,7 @@ const (
 	maxPooled = 2 << 20
 	// largeBody is the size in bytes from which a body is written from where
 	// it lies instead of through the output buffer. See BenchmarkLargeBody.
-	largeBody = 16 << 10
+	largeBody = 64 << 10
 	// flushRounds is how often a flushing caller writes what others added
 	// before it leaves the rest to a goroutine.
 	flushRounds = 4
@@ -112,12 +112,12 @@ func (o *outgoing) size() int {
 // with its batch. It does not block in a write. When it returns nothing of the
 // payload is referred to any more.
 func (c *conn) send(ctx context.Context, o *outgoing) error {
+	if n := o.size() - wire.HeaderLen; n > c.settings.maxBody {
+		return unsent(bodyTooLarge(n, c.settings.maxBody))
+	}
 	chain := c.handler.snapshot().coders
 	if chain != nil && o.whole == nil && o.method != "" { // pings are never coded
 		return c.sendCoded(ctx, o, chain)
-	}
-	if n := o.size() - wire.HeaderLen; n > c.settings.maxBody {
-		return unsent(bodyTooLarge(n, c.settings.maxBody))
 	}
 	c.mu.Lock()
 	if err := c.admit(ctx, o); err != nil {
@@ -140,7 +140,7 @@ func (c *conn) send(ctx context.Context, o *outgoing) error {
 		c.flush(buf, tail)
 		return nil
 	}
-	yield := c.calls.n > 1 || c.out.batched
+	yield := (c.calls.n > 1 || c.out.batched) && !c.settings.decisions.neverYield
 	c.mu.Unlock()
 	if yield {
 		runtime.Gosched() // runnable callers add their frames first: BenchmarkYield
@@ -253,7 +253,7 @@ func (c *conn) appendFrame(o *outgoing) (tail []byte) {
 		o.call.offset = c.out.accepted + uint64(c.out.queued())
 	}
 	c.out.frames++
-	direct := c.raw != nil && !c.out.flushing
+	direct := c.raw != nil && !c.out.flushing && !c.settings.decisions.alwaysCopy
 	switch {
 	case o.whole != nil && direct && len(o.whole) >= largeBody:
 		return o.whole

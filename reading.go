@@ -141,23 +141,28 @@ func (r *reader) dispatchAll() bool {
 // the rest of it skipped. It reports false while more of it is needed.
 func (r *reader) tooLarge(h wire.Header, received []byte) bool {
 	c := r.conn
+	method := min(int64(h.MethodLen), int64(h.BodyLen))
+	end := wire.HeaderLen + int(method)
 	switch cmd := h.Command(); {
 	case cmd < wire.CmdRequest || cmd > wire.CmdStream:
 		c.fail(notArpc(received))
 		r.r = r.w
 		return false
-	case len(received) < wire.HeaderLen+int(h.MethodLen):
-		r.need = wire.HeaderLen + int(h.MethodLen)
+	case len(received) < end:
+		r.need = end
 		return false
 	}
-	err := Errorf(CodeResourceExhausted, "arpc: a body of %d bytes is over the receiver's limit of %d (WithMaxBodyLen)", h.BodyLen, c.settings.maxBody)
+	err := receivedTooLarge(h, c.settings.maxBody)
 	c.settings.logger.Warn("arpc: frame refused", "peer", c.peer(), "cause", err)
-	end := wire.HeaderLen + int(h.MethodLen)
 	head := received[:end:end]
 	r.r, r.need = r.r+end, 0
-	r.skip, r.gone = int(int64(h.BodyLen)-int64(h.MethodLen)), end
+	r.skip, r.gone = int(int64(h.BodyLen)-method), end
 	r.malformed(h, head, err)
 	return true
+}
+
+func receivedTooLarge(h wire.Header, limit int) error {
+	return Errorf(CodeResourceExhausted, "arpc: a body of %d bytes is over the receiver's limit of %d (WithMaxBodyLen)", h.BodyLen, limit)
 }
 
 // skipped throws away what is left of a refused frame. It reports false while
@@ -320,6 +325,8 @@ func (r *reader) giveBack() {
 // explain turns a read error into a cause that says what was going on.
 func (r *reader) explain(err error) error {
 	switch {
+	case r.underWay() > 0 && !r.conn.useful && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.EOF)):
+		return Errorf(CodeUnavailable, "arpc: the peer does not speak arpc: its bytes begin with %q and are no whole frame: %w", head(r.rest()), err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return Errorf(CodeUnavailable, "arpc: a frame of which %d bytes have come is not complete (WithReadTimeout %v): %w", r.underWay(), r.conn.settings.readTimeout, err)
 	case errors.Is(err, io.EOF) && r.underWay() > 0:

@@ -33,14 +33,18 @@ func (c *Client) connEnded(cn *conn, useful bool) {
 	if !c.redialing {
 		c.redialing = true
 		c.backingOff = make(chan struct{})
-		go c.redial()
+		go c.redial(cause)
 	}
 }
 
-// redial dials until the client is connected, closed, or out of attempts.
-func (c *Client) redial() {
+// redial dials until the client is connected, closed, or out of attempts, which
+// closes it because of last.
+func (c *Client) redial(last error) {
 	for {
 		s := c.Handler.snapshot()
+		if c.gaveUp(s.settings.reconnectAttempts, last) {
+			return
+		}
 		attempt, ok := c.backOff(&s.settings)
 		if !ok {
 			return
@@ -54,10 +58,28 @@ func (c *Client) redial() {
 		if err == nil {
 			return
 		}
-		if attempt >= s.settings.reconnectAttempts {
-			c.close(Errorf(CodeUnavailable, "arpc: gave up after %d attempts to reconnect (WithReconnect): %w", attempt, err))
-			return
-		}
+		last = err
+	}
+}
+
+func (c *Client) gaveUp(attempts int, last error) bool {
+	c.mu.Lock()
+	out := c.attempts >= attempts
+	c.mu.Unlock()
+	if out {
+		c.close(Errorf(CodeUnavailable, "arpc: gave up after %d attempts to reconnect (WithReconnect): %w", attempts, last))
+		c.stopWaiting()
+	}
+	return out
+}
+
+// stopWaiting lets a Stop go on that waits for the back-off.
+func (c *Client) stopWaiting() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.backingOff != nil {
+		close(c.backingOff)
+		c.backingOff = nil
 	}
 }
 
@@ -90,7 +112,7 @@ func (c *Client) backOff(s *settings) (attempt int, ok bool) {
 		c.backingOff = make(chan struct{})
 	}
 	c.mu.Unlock()
-	defer c.backedOff()
+	defer c.stopWaiting() // what follows is the user's code
 	timer := time.NewTimer(rand.N(backOffCeiling(attempt, s) + 1))
 	defer timer.Stop()
 	select {
@@ -101,14 +123,6 @@ func (c *Client) backOff(s *settings) (attempt int, ok bool) {
 	case <-c.done:
 		return attempt, false
 	}
-}
-
-// backedOff says that Stop need not wait: what follows is the user's code.
-func (c *Client) backedOff() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	close(c.backingOff)
-	c.backingOff = nil
 }
 
 func backOffCeiling(attempt int, s *settings) time.Duration {

@@ -26,8 +26,14 @@ func (h *Handler) Register(service string, receiver any) error {
 		return NewError(CodeInvalidArgument, "arpc: Register: the receiver is nil")
 	}
 	v := reflect.ValueOf(receiver)
+	if v.Kind() == reflect.Pointer && v.IsNil() {
+		return Errorf(CodeInvalidArgument, "arpc: Register: the receiver is a nil %T", receiver)
+	}
 	if service == "" {
 		service = reflect.Indirect(v).Type().Name()
+	}
+	if service == "" {
+		return Errorf(CodeInvalidArgument, "arpc: Register: the receiver's type %T has no name, give one", receiver)
 	}
 	found := make(map[string]HandlerFunc)
 	for i := range v.NumMethod() {

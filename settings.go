@@ -42,6 +42,17 @@ type settings struct {
 	streamBytes      int
 
 	orderedRequests bool
+
+	decisions decisions
+}
+
+// decisions are switches for the benchmarks that justify how the engine works;
+// the zero value is what it does.
+type decisions struct {
+	neverYield  bool // flush at once: BenchmarkYield
+	neverInline bool // a goroutine for each message: BenchmarkBaton
+	alwaysCopy  bool // large bodies through the output buffer: BenchmarkLargeBody
+	neverRaw    bool // sockets through net.Conn: BenchmarkIdleConnection
 }
 
 func defaultSettings() settings {
@@ -90,7 +101,9 @@ func handlerFor(opts []Option) (*Handler, error) {
 // WithHandler uses h itself instead of a clone of DefaultHandler, so that
 // several clients or servers share its routes. Options beside it change h.
 func WithHandler(h *Handler) Option {
-	return Option{handler: h}
+	return Option{handler: h, apply: func(used *Handler) {
+		used.set("WithHandler", "must not be nil", h != nil, func(*settings) {})
+	}}
 }
 
 // WithCodec sets how values become payloads. Default: codec.DefaultCodec,
@@ -239,6 +252,10 @@ func (h *Handler) set(name, complaint string, ok bool, change func(*settings)) {
 
 // SetMaxBodyLen is WithMaxBodyLen.
 func (h *Handler) SetMaxBodyLen(n int) { WithMaxBodyLen(n).apply(h) }
+
+// MaxBodyLen returns the limit that WithMaxBodyLen set, so that a coder can stop
+// before it makes a message that is refused.
+func (h *Handler) MaxBodyLen() int { return h.snapshot().settings.maxBody }
 
 // SetSendQueueSize is WithSendQueue for the number of messages alone.
 func (h *Handler) SetSendQueueSize(messages int) {

@@ -52,6 +52,9 @@ func (c *Client) OpenStream(ctx context.Context, method string) (*Stream, error)
 	if err := checkMethod(method); err != nil {
 		return nil, unsent(err)
 	}
+	if ctx.Err() != nil {
+		return nil, contextError(ctx, true)
+	}
 	cn, err := c.current()
 	if err != nil {
 		return nil, err
@@ -141,7 +144,7 @@ func (s *Stream) RecvContext(ctx context.Context, v any) error {
 	if err != nil {
 		return err
 	}
-	if b, ok := v.(*[]byte); ok {
+	if b, ok := v.(*[]byte); ok && b != nil {
 		*b = data
 		return nil
 	}

@@ -1,10 +1,6 @@
 package arpc
 
-import (
-	"fmt"
-
-	"github.com/arpc-go/arpc/codec"
-)
+import "github.com/arpc-go/arpc/codec"
 
 // payload is an encoded value: bytes or a string, whichever spares a copy.
 type payload struct {
@@ -50,6 +46,9 @@ func encode(c codec.Codec, v any) (payload, error) {
 
 // decode stores data in the value that v points to. Nothing of data is kept.
 func decode(c codec.Codec, data []byte, v any) error {
+	if err := checkTarget(v); err != nil {
+		return err
+	}
 	switch v := v.(type) {
 	case nil:
 		return nil
@@ -61,9 +60,27 @@ func decode(c codec.Codec, data []byte, v any) error {
 		return nil
 	}
 	if err := c.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("arpc: decode %T: %w", v, err)
+		return Errorf(CodeInternal, "arpc: decode %T: %w", v, err)
 	}
 	return nil
+}
+
+// checkTarget says whether decode has somewhere to store a raw payload. What the
+// codec stores in is the codec's to check.
+func checkTarget(v any) error {
+	switch v := v.(type) {
+	case *[]byte:
+		if v != nil {
+			return nil
+		}
+	case *string:
+		if v != nil {
+			return nil
+		}
+	default:
+		return nil
+	}
+	return Errorf(CodeInvalidArgument, "arpc: the %T to decode into is a nil pointer", v)
 }
 
 // decodesInPlace reports whether decode of v runs none of the user's code, so

@@ -1,0 +1,124 @@
+package arpc_test
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"net"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/arpc-go/arpc"
+	"github.com/arpc-go/arpc/internal/memconn"
+	"github.com/stretchr/testify/require"
+)
+
+// capturedFrames returns the frames of docs/vectors.
+func capturedFrames(t testing.TB) [][]byte {
+	t.Helper()
+	text, err := os.ReadFile("docs/vectors/arpc-v1.json")
+	require.NoError(t, err)
+	var scenarios []struct {
+		Frames []struct {
+			Hex string `json:"frame_hex"`
+		}
+	}
+	require.NoError(t, json.Unmarshal(text, &scenarios))
+	var frames [][]byte
+	for _, s := range scenarios {
+		for _, f := range s.Frames {
+			frame, err := hex.DecodeString(f.Hex)
+			require.NoError(t, err)
+			frames = append(frames, frame)
+		}
+	}
+	return frames
+}
+
+// A hostile peer sends whatever it likes, to a server and to a client with calls
+// and streams in flight. Neither crashes or hangs, both end when the peer does,
+// and what they allocate is bounded by what they received.
+func FuzzConnection(f *testing.F) {
+	for _, frame := range capturedFrames(f) {
+		f.Add(frame, uint8(0))
+		f.Add(append(frame, frame...), uint8(3))
+	}
+	f.Add([]byte{0xff, 0xff, 0xff, 0x03}, uint8(1))
+	f.Add([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"), uint8(7))
+	f.Fuzz(func(t *testing.T, data []byte, split uint8) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		hostileToServer(t, data, int(split))
+		hostileToClient(t, data, int(split))
+		runtime.ReadMemStats(&after)
+		if spent := after.TotalAlloc - before.TotalAlloc; spent > uint64(4<<20+64*len(data)) {
+			t.Fatalf("%d bytes made the process allocate %d", len(data), spent)
+		}
+	})
+}
+
+func fuzzRoutes(h *arpc.Handler) {
+	h.Handle("/echo", func(ctx *arpc.Context) { ctx.WriteBytes(ctx.Body()) })
+	h.Handle("/ordered", func(ctx *arpc.Context) { ctx.Client.Notify("/n", ctx.Body(), arpc.TimeZero) }, false)
+	h.Handle("/n", func(*arpc.Context) {})
+	h.HandleStream("/stream", func(s *arpc.Stream) {
+		for data, err := range s.RecvSeq() {
+			if err != nil || s.Send(data) != nil {
+				return
+			}
+		}
+	})
+}
+
+func hostileToServer(t *testing.T, data []byte, split int) {
+	ln := memconn.Listen(memconn.WithSplit(split))
+	s := arpc.NewServer(arpc.WithMaxInflight(100), arpc.WithMaxStreams(10))
+	fuzzRoutes(s.Handler)
+	go s.Serve(ln)
+	defer s.Stop()
+	nc, err := ln.Dial()
+	require.NoError(t, err)
+	hostile(nc, data)
+}
+
+func hostileToClient(t *testing.T, data []byte, split int) {
+	near, far := memconn.Pipe(memconn.WithSplit(split))
+	h := arpc.NewHandler(arpc.WithReconnect(0, 0, 0))
+	fuzzRoutes(h)
+	c, err := arpc.NewClient(func() (net.Conn, error) { return near, nil }, arpc.WithHandler(h))
+	require.NoError(t, err)
+	defer c.Stop()
+	answers := make(chan error, 10)
+	for range cap(answers) {
+		err := c.CallAsync("/echo", "x", func(ctx *arpc.Context) { answers <- ctx.Bind(nil) }, time.Minute)
+		require.NoError(t, err)
+	}
+	st, err := c.OpenStream(t.Context(), "/stream")
+	require.NoError(t, err)
+	require.NoError(t, st.Send("x"))
+	hostile(far, data)
+	for range cap(answers) {
+		<-answers
+	}
+	var rest []byte
+	for st.Recv(&rest) == nil {
+	}
+	<-c.Done()
+}
+
+// hostile writes data, reads what comes back for as long as something does, and
+// waits for the other end to close.
+func hostile(nc net.Conn, data []byte) {
+	defer nc.Close()
+	go func() {
+		nc.Write(data)
+		nc.(interface{ CloseWrite() error }).CloseWrite()
+	}()
+	buf := make([]byte, 4096)
+	for {
+		if _, err := nc.Read(buf); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,380 @@
+package arpc_test
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/arpc-go/arpc"
+	"github.com/arpc-go/arpc/internal/memconn"
+	"github.com/arpc-go/arpc/internal/wire"
+)
+
+// The tests in rows_*_test.go guard against failures that predecessors of this
+// package had, one test for each. Their numbers are those of a list of failures
+// that is kept with the design.
+
+const (
+	// rowPatience is the deadline of calls that must end long before it.
+	rowPatience = 5 * time.Minute
+	// rowGuard ends a test that hangs.
+	rowGuard = 45 * time.Second
+)
+
+// rowNet is what a test listens on and dials.
+type rowNet interface {
+	net.Listener
+	Dial() (net.Conn, error)
+}
+
+type rowTCPNet struct{ net.Listener }
+
+func (n rowTCPNet) Dial() (net.Conn, error) { return net.Dial("tcp", n.Addr().String()) }
+
+func rowTCP(t testing.TB) rowNet {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { ln.Close() })
+	return rowTCPNet{ln}
+}
+
+// rowEach runs a test over a socket and over a connection that is none.
+func rowEach(t *testing.T, test func(t *testing.T, ln rowNet)) {
+	t.Run("tcp", func(t *testing.T) { test(t, rowTCP(t)) })
+	t.Run("memory", func(t *testing.T) { test(t, memconn.Listen()) })
+}
+
+func rowServe(t testing.TB, ln net.Listener, opts ...arpc.Option) *arpc.Server {
+	t.Helper()
+	s := arpc.NewServer(opts...)
+	rowGoServe(t, s, ln)
+	return s
+}
+
+func rowGoServe(t testing.TB, s *arpc.Server, ln net.Listener) {
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	t.Cleanup(func() {
+		s.Stop()
+		assert.ErrorIs(t, rowNext(t, "Serve returns", served), arpc.ErrServerClosed)
+	})
+}
+
+// rowDial returns a client that comes back at once.
+func rowDial(t testing.TB, dialer arpc.DialerFunc, opts ...arpc.Option) *arpc.Client {
+	t.Helper()
+	opts = append([]arpc.Option{arpc.WithReconnect(time.Millisecond, time.Millisecond, arpc.Forever)}, opts...)
+	c, err := arpc.NewClient(dialer, opts...)
+	require.NoError(t, err)
+	t.Cleanup(c.Stop)
+	return c
+}
+
+// rowPair returns a server and a client of it, to which routes can be added.
+func rowPair(t testing.TB, ln rowNet, opts ...arpc.Option) (*arpc.Server, *arpc.Client) {
+	t.Helper()
+	return rowServe(t, ln, opts...), rowDial(t, ln.Dial, opts...)
+}
+
+func rowEcho(ctx *arpc.Context) { ctx.Write(ctx.Body()) }
+
+// rowNext receives from a channel that must have something soon.
+func rowNext[T any](t testing.TB, what string, ch <-chan T) (v T) {
+	t.Helper()
+	timer := time.NewTimer(rowGuard)
+	defer timer.Stop()
+	select {
+	case v = <-ch:
+	case <-timer.C:
+		buf := make([]byte, 1<<20)
+		t.Fatalf("this hangs: %s\n%s", what, buf[:runtime.Stack(buf, true)])
+	}
+	return v
+}
+
+// rowSoon runs f, which must return soon.
+func rowSoon(t testing.TB, what string, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	rowNext(t, what, done)
+}
+
+// rowEventually waits for what nothing tells of.
+func rowEventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	require.Eventually(t, holds, rowGuard, time.Millisecond, what)
+}
+
+// rowClient returns the one client of a server, once it is accepted.
+func rowClient(t testing.TB, s *arpc.Server) (c *arpc.Client) {
+	t.Helper()
+	rowEventually(t, "the server has a client", func() bool {
+		list := s.Clients()
+		if len(list) == 1 {
+			c = list[0]
+		}
+		return c != nil
+	})
+	return c
+}
+
+// rowCut breaks a connection, so that both ends get an error.
+func rowCut(nc net.Conn) {
+	switch nc := nc.(type) {
+	case *memconn.Conn:
+		nc.Cut()
+	case *net.TCPConn:
+		nc.SetLinger(0)
+		nc.Close()
+	default:
+		nc.Close()
+	}
+}
+
+// rowLine is a dialer whose connection can be cut, and that can fail or wait.
+type rowLine struct {
+	net rowNet
+
+	mu    sync.Mutex
+	down  error
+	last  net.Conn
+	dials int
+}
+
+func (l *rowLine) Dial() (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dials++
+	if l.down != nil {
+		return nil, l.down
+	}
+	nc, err := l.net.Dial()
+	if err == nil {
+		l.last = nc
+	}
+	return nc, err
+}
+
+func (l *rowLine) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.last != nil {
+		rowCut(l.last)
+	}
+}
+
+var errRowDown = errors.New("the line is down")
+
+func (l *rowLine) setDown(down bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = nil
+	if down {
+		l.down = errRowDown
+	}
+}
+
+func (l *rowLine) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dials
+}
+
+// rowFrame is a frame as it travels.
+type rowFrame struct {
+	wire.Header
+	method, payload string
+}
+
+// rowPeer is a scripted end of a connection. What it receives waits in frames;
+// pings it answers by itself.
+type rowPeer struct {
+	t      testing.TB
+	nc     net.Conn
+	frames chan rowFrame // closed behind the last
+
+	mu sync.Mutex // one frame is written at a time
+}
+
+func newRowPeer(t testing.TB, nc net.Conn) *rowPeer {
+	p := &rowPeer{t: t, nc: nc, frames: make(chan rowFrame, 4096)}
+	gone := make(chan struct{})
+	go func() { defer close(gone); p.receive() }()
+	t.Cleanup(func() {
+		nc.Close()
+		for range p.frames {
+			continue
+		}
+		<-gone
+	})
+	return p
+}
+
+// rowScript accepts scripted peers.
+func rowScript(t testing.TB, ln net.Listener) <-chan *rowPeer {
+	peers := make(chan *rowPeer, 16)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			peers <- newRowPeer(t, nc)
+		}
+	}()
+	t.Cleanup(func() { ln.Close(); <-gone })
+	return peers
+}
+
+// rowCaller dials a server as a scripted client.
+func rowCaller(t testing.TB, ln rowNet) *rowPeer {
+	t.Helper()
+	nc, err := ln.Dial()
+	require.NoError(t, err)
+	return newRowPeer(t, nc)
+}
+
+func (p *rowPeer) receive() {
+	defer close(p.frames)
+	r := bufio.NewReader(p.nc)
+	for {
+		f, err := rowReadFrame(r)
+		if err != nil {
+			return
+		}
+		if f.Command() == wire.CmdPing {
+			p.write(wire.Header{Cmd: wire.CmdPong}, "", "")
+			continue
+		}
+		p.frames <- f
+	}
+}
+
+func rowReadFrame(r io.Reader) (f rowFrame, err error) {
+	head := make([]byte, wire.HeaderLen)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return f, err
+	}
+	f.Header = wire.ParseHeader(head)
+	body := make([]byte, f.BodyLen)
+	_, err = io.ReadFull(r, body)
+	if err == nil {
+		f.method, f.payload = string(body[:f.MethodLen]), string(body[f.MethodLen:])
+	}
+	return f, err
+}
+
+// next returns the next frame that the peer receives.
+func (p *rowPeer) next() rowFrame {
+	p.t.Helper()
+	timer := time.NewTimer(rowGuard)
+	defer timer.Stop()
+	select {
+	case f, ok := <-p.frames:
+		require.True(p.t, ok, "the connection ended")
+		return f
+	case <-timer.C:
+		require.FailNow(p.t, "no frame has come")
+	}
+	return rowFrame{}
+}
+
+// ended waits until the other end has closed the connection.
+func (p *rowPeer) ended() {
+	p.t.Helper()
+	rowSoon(p.t, "the connection ends", func() {
+		for range p.frames {
+			continue
+		}
+	})
+}
+
+func (p *rowPeer) write(h wire.Header, method, payload string) error {
+	return p.writeRaw(wire.AppendFrame(nil, h, method, payload))
+}
+
+func (p *rowPeer) writeRaw(b []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, err := p.nc.Write(b)
+	return err
+}
+
+// answer sends a response to a request.
+func (p *rowPeer) answer(f rowFrame, payload string) error {
+	return p.write(wire.Header{Cmd: wire.CmdResponse, Flag: f.Flag & wire.FlagAsync, Seq: f.Seq}, f.method, payload)
+}
+
+// request sends one.
+func (p *rowPeer) request(seq uint64, method, payload string) error {
+	return p.write(wire.Header{Cmd: wire.CmdRequest, Seq: seq}, method, payload)
+}
+
+// rowTally counts how often something happened to whom.
+type rowTally struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func (y *rowTally) add(key string) int {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.n == nil {
+		y.n = make(map[string]int)
+	}
+	y.n[key]++
+	return y.n[key]
+}
+
+func (y *rowTally) of(key string) int {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return y.n[key]
+}
+
+func (y *rowTally) total() (sum int) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	for _, n := range y.n {
+		sum += n
+	}
+	return sum
+}
+
+// rowBytes returns n bytes that begin with the number id and tell from it what
+// the rest is.
+func rowBytes(id, n int) []byte {
+	b := make([]byte, max(n, 4))
+	binary.LittleEndian.PutUint32(b, uint32(id))
+	for i := 4; i < len(b); i++ {
+		b[i] = byte(id + i)
+	}
+	return b
+}
+
+// rowID returns the number of bytes made by rowBytes, -1 if they are damaged.
+func rowID(b []byte) int {
+	if len(b) < 4 {
+		return -1
+	}
+	id := int(binary.LittleEndian.Uint32(b))
+	for i := 4; i < len(b); i++ {
+		if b[i] != byte(id+i) {
+			return -1
+		}
+	}
+	return id
+}
