@@ -1,6 +1,7 @@
 package arpc
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,11 +104,11 @@ const watchTick = time.Millisecond
 const idleTicks = 20
 
 // watchdog takes the baton from slow handlers. Its goroutine runs only while
-// some connection is at work.
+// some connection is at work, and ends with the last connection.
 type watchdog struct {
-	mu      sync.Mutex
-	conns   []*conn // guarded by mu
-	running bool    // guarded by mu
+	mu    sync.Mutex
+	conns []*conn       // guarded by mu
+	stop  chan struct{} // closed to end the goroutine; nil: there is none; guarded by mu
 }
 
 func (w *watchdog) watch(c *conn) {
@@ -119,36 +120,53 @@ func (w *watchdog) watch(c *conn) {
 	c.watched.Store(true)
 	c.idleTicks = 0
 	w.conns = append(w.conns, c)
-	if !w.running {
-		w.running = true
-		go w.run()
+	if w.stop == nil {
+		w.stop = make(chan struct{})
+		go w.run(w.stop)
 	}
 }
 
-func (w *watchdog) run() {
+// forget is called when a connection has ended.
+func (w *watchdog) forget(c *conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !c.watched.Swap(false) {
+		return
+	}
+	w.conns = slices.DeleteFunc(w.conns, func(other *conn) bool { return other == c })
+	if len(w.conns) == 0 && w.stop != nil {
+		close(w.stop)
+		w.stop = nil
+	}
+}
+
+func (w *watchdog) run(stop chan struct{}) {
 	ticker := time.NewTicker(watchTick)
 	defer ticker.Stop()
-	for range ticker.C {
-		if !w.tick() {
+	for {
+		select {
+		case <-stop:
 			return
+		case <-ticker.C:
+			if !w.tick(stop) {
+				return
+			}
 		}
 	}
 }
 
 // tick reports whether there is still something to watch.
-func (w *watchdog) tick() bool {
+func (w *watchdog) tick(stop chan struct{}) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	kept := w.conns[:0]
-	for _, c := range w.conns {
-		if c.look() {
-			kept = append(kept, c)
-		}
+	if w.stop != stop {
+		return false
 	}
-	clear(w.conns[len(kept):])
-	w.conns = kept
-	w.running = len(kept) > 0
-	return w.running
+	w.conns = slices.DeleteFunc(w.conns, func(c *conn) bool { return !c.look() })
+	if len(w.conns) == 0 {
+		w.stop = nil
+	}
+	return w.stop != nil
 }
 
 // look is the watchdog's look at one connection. It reports whether to go on

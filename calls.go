@@ -31,21 +31,26 @@ type call struct {
 // notSent is the offset of a call whose frame is not in the output yet.
 const notSent = ^uint64(0)
 
-var callPool = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1)} }}
+// callPool keeps calls for reuse. Each Handler has its own, as a channel made in
+// a testing/synctest bubble must not be used outside.
+type callPool struct{ pool sync.Pool }
 
-func getCall(method string, rsp any, cd codec.Codec) *call {
-	k := callPool.Get().(*call)
+func (p *callPool) get(method string, rsp any, cd codec.Codec) *call {
+	k, _ := p.pool.Get().(*call)
+	if k == nil {
+		k = &call{done: make(chan struct{}, 1)}
+	}
 	k.method, k.rsp, k.codec, k.offset = method, rsp, cd, notSent
 	return k
 }
 
-// putCall gives a finished call back whose token was taken.
-func putCall(k *call) {
+// put takes a finished call back whose token was taken.
+func (p *callPool) put(k *call) {
 	k.rsp, k.codec, k.err, k.encoded, k.seq = nil, nil, nil, false, 0
 	if cap(k.payload) > maxPooled {
 		k.payload = nil
 	}
-	callPool.Put(k)
+	p.pool.Put(k)
 }
 
 // finish ends a call that was taken out of the table without an answer.
@@ -176,17 +181,17 @@ func (t *callTable) takeExpired(now int64) (expired []*call, next int64) {
 // roundTrip sends a request and waits for its response, the end of ctx, the
 // deadline, or the end of the connection.
 func (c *conn) roundTrip(ctx context.Context, timeout time.Duration, method string, p payload, rsp any, cd codec.Codec) error {
-	k := getCall(method, rsp, cd)
+	k := c.handler.calls.get(method, rsp, cd)
 	mark := c.mark.Load()
 	o := outgoing{header: wire.Header{Cmd: wire.CmdRequest}, method: method, payload: p, call: k, timeout: timeout}
 	if err := c.send(ctx, &o); err != nil {
 		c.forget(k)
-		putCall(k)
+		c.handler.calls.put(k)
 		return err
 	}
 	c.aboutToWait(mark)
 	err := c.await(ctx, k)
-	putCall(k)
+	c.handler.calls.put(k)
 	return err
 }
 

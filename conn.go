@@ -239,8 +239,10 @@ func (c *conn) fail(err error) {
 
 // over runs on the last reader, after the last message was dispatched.
 func (c *conn) over() {
+	c.handler.watchdog.forget(c)
 	close(c.readerDone)
 	c.logEnd()
+	c.client.lost(c.err())
 	c.ordered.finally(c, func() { c.client.disconnected(c) })
 	c.client.connEnded(c, c.useful)
 }

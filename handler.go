@@ -29,6 +29,7 @@ type Handler struct {
 	// it yet.
 	published atomic.Pointer[snapshot]
 	watchdog  watchdog
+	calls     callPool
 
 	// Guarded by mu.
 	mu       sync.Mutex

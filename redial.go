@@ -20,7 +20,6 @@ func (c *Client) connEnded(cn *conn, useful bool) {
 	if c.state == StateClosed {
 		return
 	}
-	c.cause = cause
 	if useful {
 		c.attempts = 0
 	}

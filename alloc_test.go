@@ -1,0 +1,54 @@
+//go:build !race
+
+package arpc_test
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/arpc-go/arpc"
+	"github.com/stretchr/testify/require"
+)
+
+// An echo call allocates the response's bytes and nothing else, on both ends
+// together. Contexts come 64 to an allocation, which rounds to nothing.
+func TestAllocCall(t *testing.T) {
+	s, addr := serve(t)
+	s.Handler.Handle("/echo", func(ctx *arpc.Context) { ctx.WriteBytes(ctx.Body()) })
+	c := dial(t, addr)
+	req, rsp := bytes.Repeat([]byte("x"), 128), []byte(nil)
+	allocs := testing.AllocsPerRun(2000, func() {
+		require.NoError(t, c.Call("/echo", &req, &rsp, time.Minute))
+	})
+	require.LessOrEqual(t, allocs, 1.0)
+}
+
+// A call without a response to decode allocates nothing on either end.
+func TestAllocEmptyCall(t *testing.T) {
+	s, addr := serve(t)
+	s.Handler.Handle("/ack", func(ctx *arpc.Context) { ctx.WriteBytes(nil) })
+	c := dial(t, addr)
+	req := bytes.Repeat([]byte("x"), 128)
+	allocs := testing.AllocsPerRun(2000, func() {
+		require.NoError(t, c.Call("/ack", &req, nil, time.Minute))
+	})
+	require.Zero(t, allocs)
+}
+
+func TestAllocNotify(t *testing.T) {
+	s, addr := serve(t)
+	done := make(chan struct{}, 1)
+	s.Handler.Handle("/n", func(ctx *arpc.Context) {
+		if len(ctx.Body()) == 128 {
+			done <- struct{}{}
+		}
+	})
+	c := dial(t, addr)
+	v := bytes.Repeat([]byte("x"), 128)
+	allocs := testing.AllocsPerRun(2000, func() {
+		require.NoError(t, c.Notify("/n", &v, time.Minute))
+		<-done
+	})
+	require.Zero(t, allocs)
+}
