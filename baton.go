@@ -66,7 +66,7 @@ func (c *conn) passBaton(mark uint64, slow bool) bool {
 		c.ordered.claim()
 		c.orderedHint = true
 	}
-	r := &reader{conn: c, epoch: next, skip: old.skip, gone: old.gone, frame: old.frame, armed: old.armed}
+	r := &reader{conn: c, epoch: next, skip: old.skip, gone: old.gone, lead: old.lead, frame: old.frame, armed: old.armed}
 	r.inherit(old)
 	c.reader = r
 	go r.run()

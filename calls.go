@@ -86,9 +86,12 @@ func (k *call) result() error {
 }
 
 // callTable holds the calls in flight of one connection. A sequence number is
-// a slot's generation and index, so that a response is looked up by an index
-// and a compare, and one that comes twice or late misses. Guarded by conn.mu.
+// the number of the connection (16 bits), the generation of a slot (24) and its
+// index (24). So a response is looked up by an index and a compare, and one that
+// comes twice, late, or was meant for an earlier connection misses. Guarded by
+// conn.mu.
 type callTable struct {
+	conn  uint16
 	slots []slot
 	free  uint32 // index + 1 of the first free slot, 0: none
 	n     int
@@ -101,6 +104,12 @@ type slot struct {
 	gen      uint32
 	next     uint32 // as callTable.free
 }
+
+const (
+	indexBits = 24
+	indexMask = 1<<indexBits - 1
+	genMask   = 1<<24 - 1
+)
 
 // keepSlots is how many slots an empty table keeps.
 const keepSlots = 1024
@@ -115,18 +124,22 @@ func (t *callTable) add(k *call, deadline int64) uint64 {
 	t.free = s.next
 	s.call, s.deadline = k, deadline
 	t.n++
-	k.seq = uint64(s.gen)<<32 | uint64(index)
+	k.seq = t.seq(index, s.gen)
 	return k.seq
+}
+
+func (t *callTable) seq(index, gen uint32) uint64 {
+	return uint64(t.conn)<<48 | uint64(gen&genMask)<<indexBits | uint64(index)
 }
 
 // take removes and returns the call with this number, nil if there is none.
 func (t *callTable) take(seq uint64) *call {
-	index, gen := uint32(seq), uint32(seq>>32)
-	if index == 0 || int64(index) > int64(len(t.slots)) {
+	index := uint32(seq & indexMask)
+	if index == 0 || int(index) > len(t.slots) {
 		return nil
 	}
 	s := &t.slots[index-1]
-	if s.gen != gen || s.call == nil {
+	if s.call == nil || t.seq(index, s.gen) != seq {
 		return nil
 	}
 	k := s.call
@@ -145,7 +158,7 @@ func (t *callTable) shrink() {
 	for i := range t.slots {
 		next = max(next, t.slots[i].gen)
 	}
-	*t = callTable{gen: next}
+	*t = callTable{conn: t.conn, gen: next}
 }
 
 func (t *callTable) takeAll() []*call {
@@ -155,7 +168,7 @@ func (t *callTable) takeAll() []*call {
 			all = append(all, k)
 		}
 	}
-	*t = callTable{}
+	*t = callTable{conn: t.conn}
 	return all
 }
 
@@ -288,9 +301,9 @@ func (c *conn) sweep() {
 	if c.cause == nil {
 		c.expireAt(next)
 	}
-	accepted := c.out.accepted
+	offered := c.out.offered()
 	c.mu.Unlock()
 	for _, k := range expired {
-		k.finish(c, timeoutError(k.offset >= accepted))
+		k.finish(c, timeoutError(k.offset >= offered))
 	}
 }

@@ -83,6 +83,7 @@ func newConn(client *Client, nc net.Conn, dialled bool) *conn {
 		done:       make(chan struct{}),
 		readerDone: make(chan struct{}),
 	}
+	c.calls.conn = uint16(client.Handler.conns.Add(1) - 1)
 	if tcp, ok := nc.(*net.TCPConn); ok {
 		tcp.SetNoDelay(true)
 	}
@@ -215,7 +216,7 @@ func (c *conn) fail(err error) {
 	}
 	c.cause = err
 	waiting := c.calls.takeAll()
-	accepted := c.out.accepted
+	offered := c.out.offered()
 	c.flushed = make(chan struct{})
 	if !c.out.flushing {
 		c.endFlush()
@@ -231,7 +232,7 @@ func (c *conn) fail(err error) {
 	close(c.done)
 	c.nc.Close() // unblocks the reader and the flusher
 	for _, k := range waiting {
-		k.finish(c, lostError(err, k.offset >= accepted))
+		k.finish(c, lostError(err, k.offset >= offered))
 	}
 	c.streams.fail(lostError(err, false))
 	c.passBaton(c.mark.Load(), false) // so that the end does not wait for a handler

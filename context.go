@@ -2,7 +2,6 @@ package arpc
 
 import (
 	"context"
-	"math"
 	"sync/atomic"
 	"time"
 
@@ -236,7 +235,7 @@ func (ctx *Context) Detach() *Context {
 	d := new(Context)
 	*d = *ctx
 	d.req = new(request)
-	d.gen, d.mark, d.index = 0, 0, math.MaxInt32-1
+	d.gen, d.mark, d.index = 0, 0, aborted
 	if !ctx.live() {
 		d.req.state.Store(stateNext)
 		return d
@@ -253,6 +252,10 @@ func (ctx *Context) Detach() *Context {
 	}
 	return d
 }
+
+// aborted is an index behind every chain, with room for the increments of the
+// functions that called Next.
+const aborted = 1 << 30
 
 // Next calls the rest of the chain. Middleware that wants to do something after
 // the handler calls it.
@@ -271,7 +274,7 @@ func (ctx *Context) Next() {
 }
 
 // Abort stops the chain behind the function that calls it.
-func (ctx *Context) Abort() { ctx.index = math.MaxInt32 - 1 }
+func (ctx *Context) Abort() { ctx.index = aborted }
 
 // Get returns a value that Set stored for this message.
 func (ctx *Context) Get(key any) (any, bool) {

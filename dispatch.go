@@ -13,11 +13,14 @@ import (
 func (r *reader) dispatch(h wire.Header, frame []byte) bool {
 	c := r.conn
 	snap := c.handler.snapshot()
-	if snap.coders == nil || h.Command() == wire.CmdPing || h.Command() == wire.CmdPong {
+	if snap.coders == nil || isPing(h) {
 		return r.dispatchPlain(snap, h, frame)
 	}
 	m, err := snap.coders.decode(c.client, &Message{Buffer: append([]byte(nil), frame...)})
 	if err != nil {
+		if m != nil {
+			h, frame = m.header(), m.Buffer
+		}
 		r.undecodable(h, frame, err)
 		return true
 	}
@@ -27,6 +30,12 @@ func (r *reader) dispatch(h wire.Header, frame []byte) bool {
 		return true
 	}
 	return r.dispatchPlain(snap, h, m.Buffer)
+}
+
+// isPing reports whether a frame is a ping or a pong, which never pass coders,
+// and not one of which a coder has rewritten the header.
+func isPing(h wire.Header) bool {
+	return (h.Cmd == wire.CmdPing || h.Cmd == wire.CmdPong) && h.Reserved == 0 && h.Flag == 0 && h.MethodLen == 0 && h.Seq == 0
 }
 
 // undecodable deals with a frame that a coder refuses. Its sender is told when

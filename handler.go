@@ -30,6 +30,7 @@ type Handler struct {
 	published atomic.Pointer[snapshot]
 	watchdog  watchdog
 	calls     callPool
+	conns     atomic.Uint32 // numbers the connections
 
 	// Guarded by mu.
 	mu       sync.Mutex

@@ -205,7 +205,8 @@ func (m *Message) clone() *Message {
 // encryption and the like. Encode runs for each message that leaves, in the
 // order of UseCoder, Decode for each that arrives, in reverse. Both may change
 // the message and return it, or return another one; bytes 0 to 3 of the buffer
-// must be its length less 16. A nil message means that the coder refuses: the
+// must be its length less 16. A coder that hides the header sets a bit of its
+// own, SetFlagBit. Pings pass no coders. A nil message means that the coder refuses: the
 // sender gets an error, and a received message is treated as malformed.
 //
 // Coders are called concurrently. A message pushed to many clients is encoded
@@ -216,7 +217,10 @@ type MessageCoder interface {
 }
 
 // CheckedDecoder is a MessageCoder that says why it refuses a message. The
-// reason reaches the sender where the message's header can still be read.
+// reason reaches the sender where the message's header can still be read. A
+// message beside the error is the start of the one refused, header and method at
+// least, for a coder that had to open it; its sender is told, and the connection
+// goes on.
 type CheckedDecoder interface {
 	DecodeChecked(*Client, *Message) (*Message, error)
 }
@@ -248,11 +252,25 @@ func (ch *coderChain) decode(c *Client, m *Message) (out *Message, err error) {
 		} else if m = coder.Decode(c, m); m == nil {
 			err = fmt.Errorf("arpc: coder %T refused the message", coder)
 		}
+		if err != nil && i > 0 {
+			return nil, err // the coders before have not seen the header
+		}
 		if err != nil {
-			return nil, err
+			return refusedHead(m), err
 		}
 	}
-	return m, checkCoded(m)
+	if err := checkCoded(m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// refusedHead returns the start of a refused message if it can be read.
+func refusedHead(m *Message) *Message {
+	if m == nil || len(m.Buffer) < wire.HeaderLen || len(m.Buffer) < wire.HeaderLen+m.MethodLen() {
+		return nil
+	}
+	return m
 }
 
 // checkCoded says whether a coder left a whole frame.

@@ -65,6 +65,10 @@ func (o *output) queued() int {
 	return o.writing + len(o.fill.b)
 }
 
+// offered returns how many bytes may have reached the peer: those that were
+// accepted, and those that a write may be about to.
+func (o *output) offered() uint64 { return o.accepted + uint64(o.writing) }
+
 func (o *output) hasRoom(n int, s *settings) bool {
 	queued := o.queued()
 	return queued == 0 || queued+n <= s.sendBytes && o.frames+o.inHand < s.sendMessages

@@ -1,6 +1,7 @@
 package arpc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -57,6 +58,7 @@ type reader struct {
 	need int      // length of the frame under way, once it is known
 	skip int      // bytes of a refused frame still to be thrown away
 	gone int      // bytes of it that were
+	lead []byte   // its first bytes
 
 	stash []byte // the start of a frame while s is nil
 	idle  []byte // to wait with on connections that are no sockets
@@ -154,10 +156,11 @@ func (r *reader) tooLarge(h wire.Header, received []byte) bool {
 	}
 	err := receivedTooLarge(h, c.settings.maxBody)
 	c.settings.logger.Warn("arpc: frame refused", "peer", c.peer(), "cause", err)
-	head := received[:end:end]
+	refused := received[:end:end]
 	r.r, r.need = r.r+end, 0
+	r.lead = bytes.Clone(head(received))
 	r.skip, r.gone = int(int64(h.BodyLen)-method), end
-	r.malformed(h, head, err)
+	r.malformed(h, refused, err)
 	return true
 }
 
@@ -175,7 +178,7 @@ func (r *reader) skipped() bool {
 	if r.skip > 0 {
 		return false
 	}
-	r.gone = 0
+	r.gone, r.lead = 0, nil
 	r.frame++
 	return true
 }
@@ -331,13 +334,19 @@ func (r *reader) explain(err error) error {
 		return Errorf(CodeUnavailable, "arpc: a frame of which %d bytes have come is not complete (WithReadTimeout %v): %w", r.underWay(), r.conn.settings.readTimeout, err)
 	case errors.Is(err, io.EOF) && r.underWay() > 0:
 		return fmt.Errorf("arpc: the peer closed in the middle of a frame that begins with %q: %w", head(r.rest()), io.ErrUnexpectedEOF)
+	case errors.Is(err, io.EOF):
+		return Errorf(CodeUnavailable, "arpc: the peer closed the connection: %w", err)
 	case errors.Is(err, net.ErrClosed) && r.conn.err() != nil:
 		return r.conn.err()
 	}
 	return err
 }
 
+// rest returns the frame under way, or the start of it.
 func (r *reader) rest() []byte {
+	if r.lead != nil {
+		return r.lead
+	}
 	if r.s == nil {
 		return r.stash
 	}

@@ -2,8 +2,8 @@ package arpc_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"runtime"
@@ -24,36 +24,834 @@ import (
 // A predecessor gave the late answer to a call of the old connection to a new
 // call with the same number.
 func TestRow01_AnswerOfAnOldConnectionNeverReachesANewCall(t *testing.T) {
-	t.Run("to a dialled client", func(t *testing.T) {
+	t.Run("the peer sends it to a dialled client", func(t *testing.T) {
 		ln, missed := memconn.Listen(), new(atomic.Int64)
 		peers := rowScript(t, ln)
-		c := rowDial(t, ln.Dial)
-		c.Handler.HandleSessionMiss(func(*arpc.Client, *arpc.Message) { missed.Add(1) })
-		first := rowNext(t, "accept", peers)
-		rowCut(c.Conn())
-		second := rowNext(t, "accept", peers)
-		rowCut(c.Conn())
-		rowStaleAnswers(t, []*rowPeer{first, second, rowNext(t, "accept", peers)}, missed, func(*rowPeer) *arpc.Client { return c })
+		h := arpc.NewHandler()
+		h.HandleSessionMiss(func(*arpc.Client, *arpc.Message) { missed.Add(1) })
+		c := rowDial(t, ln.Dial, arpc.WithHandler(h))
+		rowStaleAnswers(t, missed, func() (*rowPeer, *arpc.Client) {
+			p := rowNext(t, "the client dials", peers)
+			rowEventually(t, "connected", func() bool { return c.State() == arpc.StateConnected })
+			return p, c
+		})
 	})
-	t.Run("to an accepted client", func(t *testing.T) {
+	t.Run("the peer sends it to a server", func(t *testing.T) {
 		ln, missed := memconn.Listen(), new(atomic.Int64)
 		h := arpc.NewHandler()
 		h.HandleSessionMiss(func(*arpc.Client, *arpc.Message) { missed.Add(1) })
 		s := rowServe(t, ln, arpc.WithHandler(h))
-		clients := make(map[*rowPeer]*arpc.Client)
-		var peers []*rowPeer
-		for range 3 {
-			p := rowCaller(t, ln)
-			clients[p] = rowClient(t, s)
-			rowCut(clients[p].Conn())
-			<-clients[p].Done()
-			peers = append(peers, p)
+		rowStaleAnswers(t, missed, func() (*rowPeer, *arpc.Client) {
+			rowEventually(t, "the old client is gone", func() bool { return len(s.Clients()) == 0 })
+			return rowCaller(t, ln), rowClient(t, s)
+		})
+	})
+	t.Run("our handler sends it", rowStaleHandlers)
+}
+
+func rowStaleAnswers(t *testing.T, missed *atomic.Int64, connect func() (*rowPeer, *arpc.Client)) {
+	p, c := connect()
+	old := make(chan error, 1)
+	go func() { old <- c.Call("/old", nil, nil, rowPatience) }()
+	asked := p.next()
+	rowCut(p.nc)
+	require.Error(t, rowNext(t, "the old call ends", old))
+
+	p, c = connect()
+	var rsp string
+	done := make(chan error, 1)
+	go func() { done <- c.Call("/new", nil, &rsp, rowPatience) }()
+	f := p.next()
+	require.Equal(t, "/new", f.method)
+	stale := int64(0)
+	send := func(seq uint64) {
+		if seq != f.Seq || seq == asked.Seq {
+			stale++
+			require.NoError(t, p.write(wire.Header{Cmd: wire.CmdResponse, Seq: seq}, "/old", "stale"))
 		}
-		last := rowCaller(t, ln)
-		clients[last] = rowClient(t, s)
-		rowStaleAnswers(t, append(peers, last), missed, func(p *rowPeer) *arpc.Client { return clients[p] })
+	}
+	send(asked.Seq)
+	for i := range uint64(300) {
+		send(i)
+		send(asked.Seq + i)
+		send(asked.Seq&^0xffffffff + i)
+		send(asked.Seq + i<<32)
+		send(asked.Seq - i<<32)
+	}
+	require.NoError(t, p.answer(f, "new"))
+	require.NoError(t, rowNext(t, "the new call ends", done))
+	require.Equal(t, "new", rsp)
+	require.Equal(t, stale, missed.Load())
+}
+
+// rowStaleHandlers has handlers answer on the side that dials, which is the one
+// that lives on, after their connection is gone.
+func rowStaleHandlers(t *testing.T) {
+	ln := memconn.Listen()
+	s := rowServe(t, ln)
+	c := rowDial(t, ln.Dial)
+	release := make(chan chan struct{}, 10)
+	wrote := make(chan error, 10)
+	c.Handler.Handle("/hold", func(ctx *arpc.Context) {
+		go1 := make(chan struct{})
+		release <- go1
+		<-go1
+		wrote <- ctx.Write("stale")
+	})
+	c.Handler.Handle("/detach", func(ctx *arpc.Context) {
+		later := ctx.Detach()
+		go1 := make(chan struct{})
+		release <- go1
+		go func() {
+			<-go1
+			wrote <- later.Write("stale")
+		}()
+	})
+	c.Handler.Handle("/new", func(ctx *arpc.Context) {
+		for range 2 {
+			close(<-release)
+			assert.Error(t, <-wrote)
+		}
+		ctx.Write("new")
+	})
+	ended := make(chan error, 2)
+	onServer := rowClient(t, s)
+	for _, method := range []string{"/hold", "/detach"} {
+		go func() { ended <- onServer.Call(method, nil, nil, rowPatience) }()
+	}
+	rowEventually(t, "both are held", func() bool { return len(release) == 2 })
+	rowCut(c.Conn())
+	for range 2 {
+		require.Error(t, rowNext(t, "the old call ends", ended))
+	}
+	rowEventually(t, "the old client is gone", func() bool {
+		list := s.Clients()
+		return len(list) == 1 && list[0] != onServer
+	})
+	var rsp string
+	require.NoError(t, rowClient(t, s).Call("/new", nil, &rsp, rowPatience))
+	require.Equal(t, "new", rsp)
+}
+
+// A predecessor lost all pending callbacks but one when the connection ended.
+func TestRow02_EveryPendingCallbackRunsOnceWhenTheConnectionEnds(t *testing.T) {
+	const n = 1000
+	for name, end := range map[string]func(*arpc.Client, *rowPeer){
+		"cut":     func(_ *arpc.Client, p *rowPeer) { rowCut(p.nc) },
+		"closed":  func(_ *arpc.Client, p *rowPeer) { p.nc.Close() },
+		"garbage": func(_ *arpc.Client, p *rowPeer) { p.writeRaw(make([]byte, 100)) },
+		"stop":    func(c *arpc.Client, _ *rowPeer) { c.Stop() },
+		"restart": func(c *arpc.Client, _ *rowPeer) { c.Restart() },
+		"answers come meanwhile": func(_ *arpc.Client, p *rowPeer) {
+			go func() {
+				for f := range p.frames {
+					p.answer(f, "")
+				}
+			}()
+			p.next()
+			rowCut(p.nc)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rowEach(t, func(t *testing.T, ln rowNet) {
+				peers := rowScript(t, ln)
+				c := rowDial(t, ln.Dial)
+				p := rowNext(t, "the client dials", peers)
+				var ran rowTally
+				var all sync.WaitGroup
+				all.Add(n)
+				for i := range n {
+					require.NoError(t, c.CallAsync("/never", nil, func(ctx *arpc.Context) {
+						if ran.add(strconv.Itoa(i)) == 1 {
+							defer all.Done()
+						}
+						if name != "answers come meanwhile" {
+							assert.Error(t, ctx.Bind(nil))
+						}
+					}, rowPatience))
+				}
+				end(c, p)
+				rowSoon(t, "all callbacks run", all.Wait)
+				require.NoError(t, rowDial(t, rowNewEcho(t).Dial).Call("/echo", nil, nil, rowPatience))
+				require.Equal(t, n, ran.total(), "some ran twice")
+			})
+		})
+	}
+}
+
+// rowNewEcho returns the network of a server that answers /echo.
+func rowNewEcho(t testing.TB) rowNet {
+	ln := memconn.Listen()
+	rowServe(t, ln).Handler.Handle("/echo", rowEcho)
+	return ln
+}
+
+// A predecessor wrote a call that was made during an outage to the dead socket,
+// and the call never ended.
+func TestRow03_CallDuringAnOutageFailsAtOnceAndMayBeRepeated(t *testing.T) {
+	line := &rowLine{net: rowNewEcho(t)}
+	c := rowDial(t, line.Dial)
+	lost := make(chan struct{})
+	c.OnDisconnected(func(*arpc.Client) { close(lost) })
+	line.setDown(true)
+	line.cut()
+	rowNext(t, "the connection is lost", lost)
+
+	for name, send := range map[string]func() error{
+		"Call":       func() error { return c.Call("/echo", "x", nil, arpc.TimeForever) },
+		"CallWith":   func() error { return c.CallWith(t.Context(), "/echo", "x", nil) },
+		"Notify":     func() error { return c.Notify("/echo", "x", arpc.TimeForever) },
+		"TimeZero":   func() error { return c.Notify("/echo", "x", arpc.TimeZero) },
+		"NotifyWith": func() error { return c.NotifyWith(t.Context(), "/echo", "x") },
+		"PushMsg":    func() error { return c.PushMsg(c.NewMessage(arpc.CmdNotify, "/echo", "x"), arpc.TimeForever) },
+		"OpenStream": func() error { _, err := c.OpenStream(t.Context(), "/echo"); return err },
+		"CallAsync": func() error {
+			return c.CallAsync("/echo", "x", func(*arpc.Context) { assert.Fail(t, "a callback beside an error") }, arpc.TimeForever)
+		},
+	} {
+		var err error
+		rowSoon(t, name, func() { err = send() })
+		require.ErrorIs(t, err, arpc.ErrDisconnected, name)
+		require.Equal(t, arpc.CodeUnavailable, arpc.CodeOf(err), name)
+		require.True(t, arpc.SafeToRetry(err), name)
+		require.False(t, arpc.IsRemote(err), name)
+	}
+	line.setDown(false)
+	rowEventually(t, "the client comes back", func() bool { return c.Call("/echo", "x", nil, rowPatience) == nil })
+}
+
+// The same failure at the moment of the cut: calls without a deadline end too,
+// and say truly whether they may be repeated.
+func TestRow03_CallsEndWheneverTheConnectionIsCut(t *testing.T) {
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		var ran rowTally
+		s := rowServe(t, ln)
+		s.Handler.Handle("/once", func(ctx *arpc.Context) {
+			ran.add(string(ctx.Body()))
+			ctx.Write(nil)
+		})
+		line := &rowLine{net: ln}
+		c := rowDial(t, line.Dial)
+		stop := make(chan struct{})
+		var callers sync.WaitGroup
+		for i := range 8 {
+			callers.Go(func() {
+				for j := 0; !rowIsClosed(stop); j++ {
+					id := fmt.Sprint(i, "-", j)
+					err := c.Call("/once", id, nil, arpc.TimeForever)
+					switch n := ran.of(id); {
+					case err == nil:
+						assert.Equal(t, 1, n)
+					case arpc.SafeToRetry(err):
+						assert.Zero(t, n, "ran, and is said to be safe to repeat: %v", err)
+						rowReconnected(t, c)
+					}
+				}
+			})
+		}
+		for range 40 {
+			before := ran.total()
+			rowEventually(t, "calls get through", func() bool { return ran.total() > before+20 })
+			line.cut()
+		}
+		close(stop)
+		rowSoon(t, "all calls end", callers.Wait)
 	})
 }
 
-func rowStaleAnswers(t *testing.T, peers []*rowPeer, missed *atomic.Int64, client func(*rowPeer) *arpc.Client) {
+func rowIsClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+// A predecessor sent requests that had waited in its queue on the next
+// connection, after it had reported them as failed.
+func TestRow04_WhatWaitedToBeSentIsNotSentOnTheNextConnection(t *testing.T) {
+	const n = 300
+	silent := memconn.Listen(memconn.WithBuffer(512)) // nobody reads
+	real, ran := memconn.Listen(), new(rowTally)
+	s := rowServe(t, real)
+	s.Handler.Handle("/once", func(ctx *arpc.Context) {
+		ran.add(string(ctx.Body()))
+		ctx.Write(nil)
+	})
+	s.Handler.Handle("/echo", rowEcho)
+	accepted := rowSilent(t, silent)
+	dial := silent.Dial
+	c := rowDial(t, func() (net.Conn, error) { return dial() })
+	dial = real.Dial
+
+	errs := make([]error, n)
+	var all sync.WaitGroup
+	all.Add(n)
+	for i := range n {
+		require.NoError(t, c.CallAsync("/once", strconv.Itoa(i), func(ctx *arpc.Context) {
+			defer all.Done()
+			errs[i] = ctx.Bind(nil)
+		}, rowPatience))
+		require.NoError(t, c.Notify("/once", "told "+strconv.Itoa(i), rowPatience))
+	}
+	rowNext(t, "accepted", accepted).(*memconn.Conn).Cut()
+	rowSoon(t, "all callbacks run", all.Wait)
+	rowEventually(t, "the client comes back", func() bool { return c.Call("/echo", nil, nil, rowPatience) == nil })
+	require.Zero(t, ran.total())
+
+	repeated := 0
+	for i, err := range errs {
+		require.Error(t, err)
+		if arpc.SafeToRetry(err) {
+			repeated++
+			require.NoError(t, c.Call("/once", strconv.Itoa(i), nil, rowPatience))
+			require.Equal(t, 1, ran.of(strconv.Itoa(i)))
+		}
+	}
+	require.Positive(t, repeated)
+	require.Equal(t, repeated, ran.total())
+}
+
+// rowSilent accepts connections whose peer goes silent after the first frame.
+func rowSilent(t testing.TB, ln net.Listener) <-chan net.Conn {
+	conns := make(chan net.Conn, 16)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { nc.Close() })
+			conns <- nc
+			go func() {
+				if f, err := rowReadFrame(nc); err == nil && f.Command() == wire.CmdPing {
+					nc.Write(wire.AppendFrame(nil, wire.Header{Cmd: wire.CmdPong}, "", ""))
+				}
+			}()
+		}
+	}()
+	t.Cleanup(func() { ln.Close(); <-gone })
+	return conns
+}
+
+// The same failure when the connection breaks at any byte of what is sent.
+func TestRow04_RequestCutAnywhereRunsAtMostOnce(t *testing.T) {
+	const n = 20
+	ln, ran := memconn.Listen(), new(rowTally)
+	s := rowServe(t, ln)
+	s.Handler.Handle("/once", func(ctx *arpc.Context) {
+		ran.add(string(ctx.Body()))
+		ctx.Write(nil)
+	})
+	for cut := int64(0); cut < 30*n; cut += 7 {
+		c := rowDial(t, ln.Dial)
+		c.Conn().(*memconn.Conn).CutAfter(cut)
+		errs := make([]error, n)
+		var all sync.WaitGroup
+		for i := range n {
+			all.Go(func() { errs[i] = c.Call("/once", fmt.Sprint(cut, "-", i), nil, arpc.TimeForever) })
+		}
+		rowSoon(t, "all calls end", all.Wait)
+		for i, err := range errs {
+			switch ran := ran.of(fmt.Sprint(cut, "-", i)); {
+			case err == nil:
+				require.Equal(t, 1, ran)
+			case arpc.SafeToRetry(err):
+				require.Zero(t, ran)
+			}
+		}
+		c.Stop()
+	}
+}
+
+// The same failure from the other side: a request that was handled is never
+// said to be safe to repeat, however soon behind it the connection ends.
+func TestRow04_RequestThatRanIsNeverSafeToRepeat(t *testing.T) {
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		s := rowServe(t, ln)
+		var ran rowTally
+		s.Handler.Handle("/die", func(ctx *arpc.Context) {
+			ran.add(string(ctx.Body()))
+			rowCut(ctx.Client.Conn())
+		})
+		var callers sync.WaitGroup
+		for i := range 8 {
+			c := rowDial(t, ln.Dial)
+			callers.Go(func() {
+				for j := 0; ran.of(fmt.Sprint(i, "-", j-1)) > 0 || j == 0; j++ {
+					if j == 100 {
+						return
+					}
+					rowRunOnce(t, c, fmt.Sprint(i, "-", j), &ran)
+				}
+			})
+		}
+		rowSoon(t, "all calls end", callers.Wait)
+	})
+}
+
+// rowRunOnce repeats a request for as long as that is said to be safe.
+func rowRunOnce(t *testing.T, c *arpc.Client, id string, ran *rowTally) {
+	for {
+		err := c.Call("/die", id, nil, rowPatience)
+		if !assert.Error(t, err) || !arpc.SafeToRetry(err) {
+			return
+		}
+		if !assert.Zero(t, ran.of(id), "ran, and is said to be safe to repeat: %v", err) {
+			return
+		}
+		rowReconnected(t, c)
+	}
+}
+
+// rowUnencodable is refused by every codec.
+type rowUnencodable struct{ F func() }
+
+// A predecessor sent a value that cannot be encoded as an empty one.
+func TestRow05_ValueThatCannotBeEncodedIsAnError(t *testing.T) {
+	s, c := rowPair(t, memconn.Listen())
+	var received atomic.Int64
+	count := func(ctx *arpc.Context) { received.Add(1); ctx.Write(nil) }
+	s.Handler.Handle("/count", count)
+	c.Handler.Handle("/count", count)
+	s.Handler.Handle("/bad", func(ctx *arpc.Context) { assert.Error(t, ctx.Write(rowUnencodable{})) })
+	s.Handler.Handle("/bad error", func(ctx *arpc.Context) { assert.Error(t, ctx.Error(rowUnencodable{})) })
+	s.Handler.HandleStream("/count", func(st *arpc.Stream) {
+		for range st.RecvSeq() {
+			received.Add(1)
+		}
+	})
+	st, err := c.OpenStream(t.Context(), "/count")
+	require.NoError(t, err)
+
+	for name, send := range map[string]func() error{
+		"Call":       func() error { return c.Call("/count", rowUnencodable{}, nil, rowPatience) },
+		"Notify":     func() error { return c.Notify("/count", rowUnencodable{}, rowPatience) },
+		"PushMsg":    func() error { return c.PushMsg(c.NewMessage(arpc.CmdNotify, "/count", rowUnencodable{}), rowPatience) },
+		"NewMessage": func() error { return s.NewMessage(arpc.CmdNotify, "/count", rowUnencodable{}).Error() },
+		"Broadcast":  func() error { return s.Broadcast("/count", rowUnencodable{}) },
+		"Stream":     func() error { return st.Send(rowUnencodable{}) },
+		"CallAsync": func() error {
+			return c.CallAsync("/count", rowUnencodable{}, func(*arpc.Context) { assert.Fail(t, "a callback beside an error") }, rowPatience)
+		},
+	} {
+		require.Error(t, send(), name)
+		require.True(t, arpc.SafeToRetry(send()), name)
+	}
+	for _, method := range []string{"/bad", "/bad error"} {
+		err := c.Call(method, nil, nil, rowPatience)
+		require.True(t, arpc.IsRemote(err), "%s: %v", method, err)
+		var rsp string
+		require.Error(t, c.Call(method, nil, &rsp, rowPatience))
+		require.Empty(t, rsp)
+	}
+	require.NoError(t, c.Call("/count", nil, nil, rowPatience))
+	require.EqualValues(t, 1, received.Load())
+}
+
+// rowXOR is a coder that rewrites the payload where it lies.
+type rowXOR byte
+
+func (x rowXOR) Encode(_ *arpc.Client, m *arpc.Message) *arpc.Message {
+	for i := range m.Data() {
+		m.Data()[i] ^= byte(x)
+	}
+	return m
+}
+
+func (x rowXOR) Decode(c *arpc.Client, m *arpc.Message) *arpc.Message { return x.Encode(c, m) }
+
+// A predecessor coded a broadcast message anew for each receiver, on top of what
+// it had made of it for the one before.
+func TestRow06_BroadcastMessageIsCodedOnceForEachChain(t *testing.T) {
+	const receivers, messages = 7, 20
+	servers := map[string]*arpc.Server{}
+	got := make(chan int, 2*receivers*messages)
+	var clients []*arpc.Client // of the servers
+	for name, coders := range map[string][]arpc.MessageCoder{
+		"none": nil, "one": {rowXOR(1)}, "two": {rowXOR(3), rowXOR(8)},
+	} {
+		ln, server, client := memconn.Listen(), arpc.NewHandler(), arpc.NewHandler()
+		for _, coder := range coders {
+			server.UseCoder(coder)
+			client.UseCoder(coder)
+		}
+		client.Handle("/news", func(ctx *arpc.Context) { got <- rowID(ctx.Body()) })
+		servers[name] = rowServe(t, ln, arpc.WithHandler(server))
+		for range receivers {
+			rowDial(t, ln.Dial, arpc.WithHandler(client))
+		}
+		rowEventually(t, "all are accepted", func() bool { return len(servers[name].Clients()) == receivers })
+		clients = append(clients, servers[name].Clients()...)
+	}
+
+	expect := func(n int) {
+		t.Helper()
+		for range n {
+			require.Equal(t, 42, rowNext(t, "the message arrives", got))
+		}
+		require.Empty(t, got)
+	}
+	for name, s := range servers {
+		require.NoError(t, s.Broadcast("/news", rowBytes(42, 100)), name)
+		expect(receivers)
+	}
+	msg := servers["none"].NewMessage(arpc.CmdNotify, "/news", rowBytes(42, 100))
+	before := string(msg.Buffer)
+	var pushers sync.WaitGroup
+	for _, c := range clients {
+		for range 2 {
+			pushers.Go(func() { assert.NoError(t, c.PushMsg(msg, rowPatience)) })
+		}
+	}
+	pushers.Wait()
+	expect(2 * len(clients))
+	require.Equal(t, before, string(msg.Buffer))
+}
+
+// A predecessor gave the buffer of a message that was fanned out back to the
+// pool while some receivers had yet to be sent it.
+func TestRow07_FanOutSendsTheRightBytesToSlowReceivers(t *testing.T) {
+	const receivers, messages = 6, 150
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		s := rowServe(t, ln)
+		s.Handler.Handle("/echo", rowEcho)
+		next := make([]int, receivers)
+		var all sync.WaitGroup
+		for i := range receivers {
+			all.Add(messages)
+			c := rowDial(t, func() (net.Conn, error) {
+				nc, err := ln.Dial()
+				if m, ok := nc.(*memconn.Conn); ok && i%2 == 0 {
+					m.ShortWrites(1000)
+				}
+				return nc, err
+			})
+			c.Handler.Handle("/news", func(ctx *arpc.Context) {
+				assert.Equal(t, next[i], rowID(ctx.Body()))
+				next[i]++
+				if i%2 == 0 && next[i]%16 == 0 {
+					time.Sleep(2 * time.Millisecond) // a slow receiver
+				}
+				all.Done()
+			})
+		}
+		rowEventually(t, "all are accepted", func() bool { return len(s.Clients()) == receivers })
+		other := rowDial(t, ln.Dial)
+		for id := range messages {
+			buf := rowBytes(id, []int{10, 100, 3000, 20 << 10, 100 << 10}[id%5])
+			require.NoError(t, s.Broadcast("/news", buf, func(c *arpc.Client) bool { return true }))
+			clear(buf) // the value is ours again
+			var echo []byte
+			require.NoError(t, other.Call("/echo", rowBytes(-id, 3000), &echo, rowPatience)) // uses the pools
+		}
+		rowSoon(t, "all messages arrive", all.Wait)
+	})
+}
+
+// A predecessor dropped stream messages without bytes.
+func TestRow08_EmptyStreamMessagesArrive(t *testing.T) {
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		sent := []string{"", "a", "", "", "b", ""}
+		s, c := rowPair(t, ln)
+		got := make(chan []string, 1)
+		s.Handler.HandleStream("/both", func(st *arpc.Stream) {
+			for _, v := range sent {
+				assert.NoError(t, st.Send(v))
+			}
+			assert.NoError(t, st.CloseSend())
+			got <- rowReceiveAll(t, st)
+		})
+		st, err := c.OpenStream(t.Context(), "/both")
+		require.NoError(t, err)
+		for _, v := range sent {
+			require.NoError(t, st.Send(v))
+		}
+		require.NoError(t, st.CloseSend())
+		require.Equal(t, sent, rowReceiveAll(t, st))
+		require.Equal(t, sent, rowNext(t, "the server has all", got))
+
+		var null []byte
+		st, err = c.OpenStream(t.Context(), "/both")
+		require.NoError(t, err)
+		require.NoError(t, st.Send(null))
+		require.NoError(t, st.Send(nil))
+		require.NoError(t, st.CloseSend())
+		require.Equal(t, []string{"", ""}, rowNext(t, "the server has all", got))
+	})
+}
+
+func rowReceiveAll(t *testing.T, st *arpc.Stream) (list []string) {
+	for b, err := range st.RecvSeq() {
+		if !assert.NoError(t, err) {
+			break
+		}
+		list = append(list, string(b))
+	}
+	return list
+}
+
+// At a predecessor notifications overtook each other.
+func TestRow09_NotificationsAreHandledInTheOrderTheyAreSent(t *testing.T) {
+	const n = 1500
+	type handler func(ctx *arpc.Context, id int)
+	for name, handle := range map[string]handler{
+		"quick": func(*arpc.Context, int) {},
+		"slow at times": func(_ *arpc.Context, id int) {
+			if id%100 == 0 {
+				time.Sleep(4 * time.Millisecond)
+			}
+		},
+		"slow always at first": func(_ *arpc.Context, id int) {
+			if id < 20 {
+				time.Sleep(2 * time.Millisecond)
+			}
+		},
+		"calls back": func(ctx *arpc.Context, id int) {
+			if id%50 == 0 {
+				assert.NoError(t, ctx.Client.Call("/echo", "x", nil, rowPatience))
+			}
+		},
+		"panics": func(_ *arpc.Context, id int) {
+			if id%50 == 0 {
+				panic("on purpose")
+			}
+		},
+		"ends its goroutine": func(_ *arpc.Context, id int) {
+			if id%50 == 0 {
+				runtime.Goexit()
+			}
+		},
+		"slow, and ends its goroutine": func(_ *arpc.Context, id int) {
+			if id%100 == 0 {
+				time.Sleep(4 * time.Millisecond)
+				runtime.Goexit()
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rowEach(t, func(t *testing.T, ln rowNet) {
+				s, c := rowPair(t, ln)
+				c.Handler.Handle("/echo", rowEcho)
+				s.Handler.Handle("/echo", rowEcho)
+				last := make(chan struct{})
+				var got []int
+				for _, method := range []string{"/a", "/b"} { // their order among each other counts too
+					s.Handler.Handle(method, func(ctx *arpc.Context) {
+						id := rowID(ctx.Body())
+						got = append(got, id)
+						if id == n-1 {
+							close(last)
+							return
+						}
+						handle(ctx, id)
+					})
+				}
+				rowUnderLoad(t, c, func() {
+					for id := range n {
+						size := 10
+						if id%200 == 7 {
+							size = 40 << 10
+						}
+						require.NoError(t, c.Notify([]string{"/a", "/b"}[id%2], rowBytes(id, size), rowPatience))
+					}
+					rowNext(t, "the last notification", last)
+				})
+				require.Len(t, got, n)
+				require.IsIncreasing(t, got)
+			})
+		})
+	}
+}
+
+// rowUnderLoad runs f while others call over the same connection.
+func rowUnderLoad(t *testing.T, c *arpc.Client, f func()) {
+	stop := make(chan struct{})
+	var callers sync.WaitGroup
+	defer callers.Wait()
+	defer close(stop)
+	for range 4 {
+		callers.Go(func() {
+			for !rowIsClosed(stop) {
+				assert.NoError(t, c.Call("/echo", "x", nil, rowPatience))
+			}
+		})
+	}
+	f()
+}
+
+// A predecessor lost messages when several goroutines wrote at the same time.
+func TestRow10_ConcurrentSendersLoseNothing(t *testing.T) {
+	const senders, rounds = 50, 20
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		s, c := rowPair(t, ln)
+		var got rowTally
+		record := func(kind string, b []byte) { got.add(fmt.Sprint(kind, rowID(b))) }
+		s.Handler.Handle("/call", func(ctx *arpc.Context) { record("call", ctx.Body()); rowEcho(ctx) })
+		s.Handler.Handle("/async", func(ctx *arpc.Context) { record("async", ctx.Body()); rowEcho(ctx) })
+		s.Handler.Handle("/notify", func(ctx *arpc.Context) { record("notify", ctx.Body()) })
+		s.Handler.HandleStream("/stream", func(st *arpc.Stream) {
+			for b, err := range st.RecvSeq() {
+				if assert.NoError(t, err) {
+					record("stream", b)
+					st.Send(b)
+				}
+			}
+		})
+		st, err := c.OpenStream(t.Context(), "/stream")
+		require.NoError(t, err)
+		answered := make(chan int, senders*rounds)
+		var all sync.WaitGroup
+		for sender := range senders {
+			all.Go(func() {
+				for round := range rounds {
+					id := sender*rounds + round
+					b := rowBytes(id, []int{10, 10, 500, 17 << 10}[rand.N(4)])
+					assert.NoError(t, c.Notify("/notify", b, rowPatience))
+					assert.NoError(t, st.Send(b))
+					assert.NoError(t, c.CallAsync("/async", b, func(ctx *arpc.Context) { answered <- rowID(ctx.Body()) }, rowPatience))
+					var rsp []byte
+					assert.NoError(t, c.Call("/call", b, &rsp, rowPatience))
+					assert.Equal(t, id, rowID(rsp))
+				}
+			})
+		}
+		var echoed, async rowTally
+		rowSoon(t, "all messages arrive", func() {
+			for range senders * rounds {
+				var b []byte
+				if !assert.NoError(t, st.Recv(&b)) {
+					return
+				}
+				echoed.add(strconv.Itoa(rowID(b)))
+				async.add(strconv.Itoa(<-answered))
+			}
+			all.Wait()
+			assert.NoError(t, st.CloseSend())
+			assert.ErrorIs(t, st.Recv(nil), io.EOF)
+		})
+		rowEventually(t, "all are recorded", func() bool { return got.total() >= 4*senders*rounds })
+		for id := range senders * rounds {
+			for _, kind := range []string{"call", "async", "notify", "stream"} {
+				require.Equal(t, 1, got.of(fmt.Sprint(kind, id)), "%s %d", kind, id)
+			}
+			require.Equal(t, 1, echoed.of(strconv.Itoa(id)))
+			require.Equal(t, 1, async.of(strconv.Itoa(id)))
+		}
+	})
+}
+
+// At a predecessor a handler that answered later, from another goroutine,
+// answered somebody else's request.
+func TestRow13_LateAnswerNeverReachesAnotherRequest(t *testing.T) {
+	const callers, rounds = 16, 150
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		s, c := rowPair(t, ln)
+		kept := make(chan *arpc.Context, callers*rounds)
+		late := make(chan *arpc.Context, callers*rounds)
+		var writers sync.WaitGroup
+		s.Handler.Handle("/echo", rowEcho)
+		s.Handler.Handle("/keep", func(ctx *arpc.Context) { kept <- ctx }) // and returns without an answer
+		s.Handler.Handle("/race", func(ctx *arpc.Context) {
+			own := append([]byte(nil), ctx.Body()...)
+			writers.Go(func() {
+				if err := ctx.Write(own); err != nil {
+					assert.ErrorIs(t, err, arpc.ErrHandlerReturned)
+				}
+				late <- ctx
+			})
+		})
+		s.Handler.Handle("/detach", func(ctx *arpc.Context) {
+			own, d := append([]byte(nil), ctx.Body()...), ctx.Detach()
+			writers.Go(func() {
+				assert.NoError(t, d.Write(own))
+				assert.ErrorIs(t, d.Write("again"), arpc.ErrAnswered)
+				late <- ctx
+			})
+		})
+		stop := make(chan struct{})
+		var ghosts sync.WaitGroup
+		for range 4 {
+			ghosts.Go(func() { rowAnswerLate(t, kept, late, stop) })
+		}
+		var all sync.WaitGroup
+		for caller := range callers {
+			all.Go(func() {
+				for round := range rounds {
+					rowCallsForThemselves(t, c, caller*rounds+round)
+				}
+			})
+		}
+		rowSoon(t, "all calls end", all.Wait)
+		writers.Wait()
+		close(stop)
+		ghosts.Wait()
+		require.Zero(t, len(kept))
+	})
+}
+
+// rowAnswerLate answers by contexts whose handlers have returned.
+func rowAnswerLate(t *testing.T, kept, late <-chan *arpc.Context, stop <-chan struct{}) {
+	for {
+		select {
+		case ctx := <-kept:
+			if err := ctx.Write("not yours"); err != nil {
+				assert.ErrorIs(t, err, arpc.ErrHandlerReturned)
+			}
+			assert.Error(t, ctx.Error("not yours"))
+			assert.Error(t, ctx.Write("not yours"))
+		case ctx := <-late:
+			assert.Error(t, ctx.Write("not yours"))
+		case <-stop:
+			return
+		}
+	}
+}
+
+// rowCallsForThemselves makes calls whose answers must be their own.
+func rowCallsForThemselves(t *testing.T, c *arpc.Client, id int) {
+	for _, method := range []string{"/echo", "/race", "/detach", "/keep"} {
+		var rsp []byte
+		err := c.Call(method, rowBytes(id, 20), &rsp, rowPatience)
+		switch {
+		case err == nil && string(rsp) == "not yours":
+			assert.Equal(t, "/keep", method, "a call got another's answer")
+		case err == nil:
+			assert.Equal(t, id, rowID(rsp), method)
+		default:
+			assert.True(t, arpc.IsRemote(err), "%v", err)
+			assert.Contains(t, []string{"/keep", "/race"}, method)
+		}
+	}
+}
+
+// The methods of a context that was kept say that its handler has returned.
+func TestRow13_KeptContextSaysThatItsHandlerHasReturned(t *testing.T) {
+	s, c := rowPair(t, memconn.Listen())
+	kept := make(chan *arpc.Context, 1)
+	s.Handler.Handle("/keep", func(ctx *arpc.Context) {
+		ctx.Write("own")
+		kept <- ctx
+	})
+	s.Handler.Handle("/echo", rowEcho)
+	var rsp string
+	require.NoError(t, c.Call("/keep", "x", &rsp, rowPatience))
+	require.Equal(t, "own", rsp)
+	require.NoError(t, c.Call("/echo", "y", nil, rowPatience))
+	ctx := rowNext(t, "the context", kept)
+	rowEventually(t, "the handler has returned", func() bool { return ctx.Err() != nil })
+	for name, err := range map[string]error{
+		"Write":      ctx.Write("late"),
+		"WriteBytes": ctx.WriteBytes([]byte("late")),
+		"Error":      ctx.Error("late"),
+		"Bind":       ctx.Bind(&rsp),
+		"Detach":     ctx.Detach().Write("late"),
+	} {
+		require.ErrorIs(t, err, arpc.ErrHandlerReturned, name)
+	}
+	require.Nil(t, ctx.Body())
+	require.ErrorIs(t, ctx.Err(), context.Canceled)
 }

@@ -6,7 +6,11 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"os/exec"
+	"regexp"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -127,6 +131,13 @@ func rowClient(t testing.TB, s *arpc.Server) (c *arpc.Client) {
 		return c != nil
 	})
 	return c
+}
+
+// rowReconnected waits until a client is connected; any goroutine may call it.
+func rowReconnected(t testing.TB, c *arpc.Client) {
+	t.Helper()
+	connected := func() bool { return c.State() == arpc.StateConnected }
+	assert.Eventually(t, connected, rowGuard, time.Millisecond, "the client comes back")
 }
 
 // rowCut breaks a connection, so that both ends get an error.
@@ -377,4 +388,22 @@ func rowID(b []byte) int {
 		}
 	}
 	return id
+}
+
+// rowInChild runs the rest of a test in a process of its own, for failures that
+// would take this one down.
+func rowInChild(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	if os.Getenv("ARPC_ROW_CHILD") != "" {
+		test(t)
+		return
+	}
+	var path []string
+	for part := range strings.SplitSeq(t.Name(), "/") {
+		path = append(path, "^"+regexp.QuoteMeta(part)+"$")
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", strings.Join(path, "/"), "-test.timeout", "90s")
+	cmd.Env = append(os.Environ(), "ARPC_ROW_CHILD=1")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }

@@ -1,0 +1,829 @@
+package arpc_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/arpc-go/arpc"
+	"github.com/arpc-go/arpc/internal/memconn"
+	"github.com/arpc-go/arpc/internal/wire"
+)
+
+// At predecessors a stream whose reader stopped froze the whole connection.
+func TestRow14_StreamThatNobodyReadsDelaysNoCalls(t *testing.T) {
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		t.Run("the accepting side does not read", func(t *testing.T) {
+			s, c := rowPair(t, ln)
+			rowUnreadStream(t, c, s.Handler)
+		})
+	})
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		t.Run("the dialling side does not read", func(t *testing.T) {
+			s, c := rowPair(t, ln)
+			rowUnreadStream(t, rowClient(t, s), c.Handler)
+		})
+	})
+}
+
+// rowUnreadStream floods a stream from c; h is the handler at its other end.
+func rowUnreadStream(t *testing.T, c *arpc.Client, h *arpc.Handler) {
+	end := make(chan struct{})
+	unread := make(chan error, 1)
+	h.Handle("/echo", rowEcho)
+	h.HandleStream("/unread", func(st *arpc.Stream) {
+		<-end
+		for _, err := range st.RecvSeq() {
+			if err != nil {
+				unread <- err
+			}
+		}
+	})
+	h.HandleStream("/echo", func(st *arpc.Stream) {
+		for b, err := range st.RecvSeq() {
+			if err == nil {
+				st.Send(b)
+			}
+		}
+	})
+	st, err := c.OpenStream(t.Context(), "/unread")
+	require.NoError(t, err)
+	other, err := c.OpenStream(t.Context(), "/echo")
+	require.NoError(t, err)
+	var flood sync.WaitGroup
+	flood.Go(func() {
+		for range 200 { // more than its queue holds
+			if st.Send(make([]byte, 20<<10)) != nil {
+				break
+			}
+		}
+	})
+	rowSoon(t, "calls and other streams go on", func() {
+		for i := range 100 {
+			var rsp string
+			assert.NoError(t, c.Call("/echo", fmt.Sprint(i), &rsp, rowPatience))
+			assert.NoError(t, other.Send("x"))
+			assert.NoError(t, other.Recv(&rsp))
+		}
+		flood.Wait()
+	})
+	rowSoon(t, "the sender hears of it", func() { assert.Error(t, st.Recv(nil)) })
+	close(end)
+	require.ErrorIs(t, rowNext(t, "the reader hears of it", unread), arpc.ErrStreamOverrun)
+	require.NoError(t, c.Call("/echo", "x", nil, rowPatience))
+}
+
+// The same failure with so many streams that they use up what the connection
+// may hold.
+func TestRow14_ManyStreamsThatNobodyReadsDelayNoCalls(t *testing.T) {
+	limits := []arpc.Option{arpc.WithStreamQueue(100, 64<<10), arpc.WithMaxInflightBytes(256 << 10)}
+	s, c := rowPair(t, memconn.Listen(), limits...)
+	end := make(chan struct{})
+	defer close(end)
+	s.Handler.Handle("/echo", rowEcho)
+	s.Handler.HandleStream("/unread", func(*arpc.Stream) { <-end })
+	for range 12 {
+		st, err := c.OpenStream(t.Context(), "/unread")
+		require.NoError(t, err)
+		for range 8 {
+			require.NoError(t, st.Send(make([]byte, 8<<10)))
+		}
+	}
+	for i := range 100 {
+		var rsp string
+		require.NoError(t, c.Call("/echo", fmt.Sprint(i), &rsp, rowPatience))
+		require.Equal(t, fmt.Sprint(i), rsp)
+	}
+}
+
+// A predecessor's handler that called back over its own connection waited for
+// itself.
+func TestRow15_HandlersMayCallBackOverTheirOwnConnection(t *testing.T) {
+	const n = 50
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		ran := make(chan string, 1000)
+		back := func(who string, c *arpc.Client) {
+			var rsp string
+			if assert.NoError(t, c.Call("/echo", who, &rsp, rowPatience), who) {
+				assert.Equal(t, who, rsp)
+			}
+			ran <- who
+		}
+		h := arpc.NewHandler()
+		h.Handle("/echo", rowEcho)
+		h.Handle("/request", func(ctx *arpc.Context) { back("request", ctx.Client); ctx.Write(nil) })
+		h.Handle("/ordered", func(ctx *arpc.Context) { back("ordered", ctx.Client); ctx.Write(nil) }, false)
+		h.Handle("/notify", func(ctx *arpc.Context) { back("notification", ctx.Client) })
+		h.HandleStream("/stream", func(st *arpc.Stream) { back("stream", st.Client()) })
+		h.HandleNotFound(func(ctx *arpc.Context) { back("not found", ctx.Client); ctx.Write(nil) })
+		h.HandleConnected(func(c *arpc.Client) { back("connected", c) })
+		s := rowServe(t, ln, arpc.WithHandler(h))
+		c := rowDial(t, ln.Dial, arpc.WithHandler(h))
+		onServer := rowClient(t, s)
+		for _, end := range []*arpc.Client{c, onServer} {
+			for range n {
+				go func() {
+					assert.NoError(t, end.Call("/request", nil, nil, rowPatience))
+					assert.NoError(t, end.Call("/ordered", nil, nil, rowPatience))
+					assert.NoError(t, end.Call("/nowhere", nil, nil, rowPatience))
+				}()
+				require.NoError(t, end.Notify("/notify", nil, rowPatience))
+				require.NoError(t, end.CallAsync("/echo", nil, func(ctx *arpc.Context) { back("callback", ctx.Client) }, rowPatience))
+			}
+			st, err := end.OpenStream(t.Context(), "/stream")
+			require.NoError(t, err)
+			require.NoError(t, st.CloseSend())
+		}
+		var got rowTally
+		for range 2 * (1 + 1 + 5*n) {
+			got.add(rowNext(t, "all call back", ran))
+		}
+		for who, want := range map[string]int{
+			"connected": 2, "stream": 2, "request": 2 * n, "ordered": 2 * n,
+			"notification": 2 * n, "callback": 2 * n, "not found": 2 * n,
+		} {
+			require.Equal(t, want, got.of(who), who)
+		}
+	})
+}
+
+// The same failure for hooks that run between messages.
+func TestRow15_HooksMayCallBackOverTheirOwnConnection(t *testing.T) {
+	ran := make(chan string, 10)
+	h := arpc.NewHandler()
+	back := func(who string, c *arpc.Client) {
+		assert.NoError(t, c.Call("/echo", who, nil, rowPatience), who)
+		ran <- who
+	}
+	h.HandleSessionMiss(func(c *arpc.Client, _ *arpc.Message) { back("session miss", c) })
+	h.HandleMessageDropped(func(c *arpc.Client, _ *arpc.Message) { back("message dropped", c) })
+	for who, frame := range map[string]wire.Header{
+		"session miss":    {Cmd: wire.CmdResponse, Seq: 1 << 60},
+		"message dropped": {Cmd: wire.CmdNotify, Seq: 1},
+	} {
+		t.Run(who, func(t *testing.T) {
+			ln := memconn.Listen()
+			rowServe(t, ln, arpc.WithHandler(h))
+			p := rowCaller(t, ln)
+			require.NoError(t, p.write(frame, "/nowhere", ""))
+			require.NoError(t, p.answer(p.next(), ""))
+			require.Equal(t, who, rowNext(t, "the hook calls back", ran))
+		})
+	}
+}
+
+// The same failure with calls that go to and fro many times.
+func TestRow15_CallsMayNest(t *testing.T) {
+	const depth = 20
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		h := arpc.NewHandler()
+		h.Handle("/down", func(ctx *arpc.Context) {
+			if len(ctx.Body()) == depth {
+				ctx.Write("bottom")
+				return
+			}
+			var rsp string
+			if err := ctx.Client.Call("/down", string(ctx.Body())+"x", &rsp, rowPatience); err != nil {
+				ctx.Error(err)
+				return
+			}
+			ctx.Write(rsp)
+		})
+		rowServe(t, ln, arpc.WithHandler(h))
+		c := rowDial(t, ln.Dial, arpc.WithHandler(h))
+		var callers sync.WaitGroup
+		for range 10 {
+			callers.Go(func() {
+				var rsp string
+				assert.NoError(t, c.Call("/down", "", &rsp, rowPatience))
+				assert.Equal(t, "bottom", rsp)
+			})
+		}
+		rowSoon(t, "nested calls end", callers.Wait)
+	})
+}
+
+// The same failure between two ends that write to each other more than the
+// network between them holds.
+func TestRow15_EndsThatWriteMuchToEachOtherGoOn(t *testing.T) {
+	small := []arpc.Option{arpc.WithSendQueue(8, 32<<10), arpc.WithMaxInflight(4)}
+	t.Run("tcp", func(t *testing.T) { rowCrossFire(t, rowTCP(t), 300<<10, small) })
+	t.Run("memory", func(t *testing.T) { rowCrossFire(t, memconn.Listen(memconn.WithBuffer(4<<10)), 60<<10, small) })
+}
+
+func rowCrossFire(t *testing.T, ln rowNet, size int, opts []arpc.Option) {
+	h := arpc.NewHandler(opts...)
+	h.Handle("/echo", rowEcho)
+	s := rowServe(t, ln, arpc.WithHandler(h))
+	c := rowDial(t, ln.Dial, arpc.WithHandler(h))
+	onServer := rowClient(t, s)
+	var callers sync.WaitGroup
+	for _, end := range []*arpc.Client{c, onServer} {
+		for i := range 10 {
+			callers.Go(func() {
+				for range 5 {
+					var rsp []byte
+					err := end.Call("/echo", rowBytes(i, size), &rsp, rowPatience)
+					if err == nil {
+						assert.Equal(t, i, rowID(rsp))
+						continue
+					}
+					assert.Equal(t, arpc.CodeUnknown, arpc.CodeOf(err)) // refused, over the limit
+					assert.ErrorContains(t, err, "WithMaxInflight")
+				}
+			})
+		}
+	}
+	rowSoon(t, "all calls end", callers.Wait)
+}
+
+// A predecessor's reader waited for ever when a call was answered twice.
+func TestRow16_SecondAnswerToACallIsCountedAndDropped(t *testing.T) {
+	ln, missed := memconn.Listen(), new(atomic.Int64)
+	h := arpc.NewHandler()
+	h.HandleSessionMiss(func(_ *arpc.Client, m *arpc.Message) {
+		assert.Equal(t, "again", string(m.Data()))
+		missed.Add(1)
+	})
+	peers := rowScript(t, ln)
+	c := rowDial(t, ln.Dial, arpc.WithHandler(h))
+	p := rowNext(t, "the client dials", peers)
+	go func() {
+		for f := range p.frames {
+			p.answer(f, f.payload)
+			p.answer(f, "again")
+			p.write(wire.Header{Cmd: wire.CmdResponse, Flag: f.Flag | wire.FlagError, Seq: f.Seq}, f.method, "again")
+		}
+	}()
+	const n = 200
+	var ran atomic.Int64
+	var all sync.WaitGroup
+	all.Add(n)
+	for i := range n {
+		id := fmt.Sprint(i)
+		var rsp string
+		require.NoError(t, c.Call("/x", id, &rsp, rowPatience))
+		require.Equal(t, id, rsp)
+		require.NoError(t, c.CallAsync("/x", id, func(ctx *arpc.Context) {
+			defer all.Done()
+			var rsp string
+			assert.NoError(t, ctx.Bind(&rsp))
+			assert.Equal(t, id, rsp)
+			ran.Add(1)
+		}, rowPatience))
+	}
+	rowSoon(t, "all callbacks run", all.Wait)
+	rowEventually(t, "all second answers are counted", func() bool { return missed.Load() == 4*n })
+	require.EqualValues(t, n, ran.Load())
+}
+
+// At a predecessor the caller waited out its deadline when there was no handler,
+// or the handler failed to answer.
+func TestRow17_CallerHearsAtOnceWhenThereIsNoAnswer(t *testing.T) {
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		s := rowServe(t, ln, arpc.WithMaxBodyLen(100<<10))
+		h := s.Handler
+		h.Use(func(ctx *arpc.Context) {
+			if ctx.Message.Method() == "/aborted" {
+				ctx.Abort()
+			}
+		})
+		for method, fn := range map[string]arpc.HandlerFunc{
+			"/panic":        func(*arpc.Context) { panic("on purpose") },
+			"/panic late":   func(*arpc.Context) { time.Sleep(5 * time.Millisecond); panic("on purpose") },
+			"/goexit":       func(*arpc.Context) { runtime.Goexit() },
+			"/goexit late":  func(*arpc.Context) { time.Sleep(5 * time.Millisecond); runtime.Goexit() },
+			"/silent":       func(*arpc.Context) {},
+			"/silent late":  func(*arpc.Context) { time.Sleep(5 * time.Millisecond) },
+			"/aborted":      func(ctx *arpc.Context) { ctx.Write("not aborted") },
+			"/unencodable":  func(ctx *arpc.Context) { ctx.Write(rowUnencodable{}) },
+			"/panic encode": func(ctx *arpc.Context) { ctx.Write(rowPanics{}) },
+			"/too large":    func(ctx *arpc.Context) { ctx.Write(make([]byte, 101<<10)) },
+			"/nil error":    func(ctx *arpc.Context) { var err *rowNilError; ctx.Error(err) },
+		} {
+			h.Handle(method, fn)
+			h.Handle(method+" ordered", fn, false)
+		}
+		h.Handle("/echo", rowEcho)
+		c := rowDial(t, ln.Dial)
+		for _, method := range []string{
+			"/missing", "/panic", "/panic late", "/goexit", "/goexit late", "/silent", "/silent late",
+			"/aborted", "/unencodable", "/panic encode", "/too large", "/nil error",
+		} {
+			for _, mode := range []string{"", " ordered"} {
+				for range 3 { // slow routes are handled elsewhere the second time
+					rowFailsAtOnce(t, c, method+mode)
+				}
+			}
+		}
+		err := c.Call("/echo", make([]byte, 200<<10), nil, rowPatience)
+		require.True(t, arpc.IsRemote(err), "%v", err)
+		require.NoError(t, c.Call("/echo", "still there", nil, rowPatience))
+	})
+}
+
+// rowPanics panics when it is encoded.
+type rowPanics struct{}
+
+func (rowPanics) MarshalJSON() ([]byte, error) { panic("on purpose") }
+
+// rowNilError is an error whose nil pointer cannot say what it is.
+type rowNilError struct{ text string }
+
+func (e *rowNilError) Error() string { return e.text }
+
+// rowFailsAtOnce makes calls to which the peer must say that they fail.
+func rowFailsAtOnce(t *testing.T, c *arpc.Client, method string) {
+	t.Helper()
+	var err error
+	rowSoon(t, method, func() { err = c.Call(method, "x", nil, rowPatience) })
+	require.True(t, arpc.IsRemote(err), "%s: %v", method, err)
+	require.NotErrorIs(t, err, context.DeadlineExceeded, method)
+	called := make(chan error, 1)
+	require.NoError(t, c.CallAsync(method, "x", func(ctx *arpc.Context) { called <- ctx.Bind(nil) }, rowPatience))
+	require.True(t, arpc.IsRemote(rowNext(t, method, called)), method)
+}
+
+// The same failure when middleware between a request and its answer fails.
+func TestRow17_CallerHearsAtOnceWhenACoderFails(t *testing.T) {
+	for name, coder := range map[string]*rowBadCoder{
+		"refuses answers":               {encode: rowRefuse, errorsPass: true},
+		"panics on answers":             {encode: rowPanic, errorsPass: true},
+		"makes nonsense of answers":     {encode: rowNonsense, errorsPass: true},
+		"blows answers up":              {encode: rowBlowUp, errorsPass: true},
+		"refuses errors too":            {encode: rowRefuse},
+		"panics on errors too":          {encode: rowPanic},
+		"makes nonsense of errors too":  {encode: rowNonsense},
+		"blows errors up too":           {encode: rowBlowUp},
+		"refuses requests":              {decode: rowRefuse},
+		"panics on requests":            {decode: rowPanic},
+		"makes nonsense of requests":    {decode: rowNonsense},
+		"panics with half of a request": {decode: func(m *arpc.Message) *arpc.Message { m.Buffer = m.Buffer[:3]; panic("on purpose") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rowInChild(t, func(t *testing.T) {
+				ln := memconn.Listen()
+				s := rowServe(t, ln, arpc.WithMaxBodyLen(1<<10))
+				s.Handler.UseCoder(coder)
+				s.Handler.Handle("/bad", func(ctx *arpc.Context) { ctx.Write("bad") })
+				s.Handler.Handle("/bad silent", func(ctx *arpc.Context) {})
+				s.Handler.Handle("/bad panic", func(ctx *arpc.Context) { panic("on purpose") })
+				s.Handler.Handle("/good", rowEcho)
+				c := rowDial(t, ln.Dial)
+				for _, method := range []string{"/bad", "/bad silent", "/bad panic", "/bad missing"} {
+					rowEventually(t, "calls go on", func() bool { return c.Call("/good", "x", nil, rowPatience) == nil })
+					var err error
+					rowSoon(t, method, func() { err = c.Call(method, "x", nil, rowPatience) })
+					require.Error(t, err, method)
+					require.NotErrorIs(t, err, context.DeadlineExceeded, method)
+					if coder.decode != nil || coder.errorsPass {
+						require.True(t, arpc.IsRemote(err), "%s: %v", method, err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// rowBadCoder does something bad to messages whose method begins with /bad.
+type rowBadCoder struct {
+	encode, decode func(*arpc.Message) *arpc.Message
+	errorsPass     bool // error responses are left alone
+}
+
+func (b *rowBadCoder) Encode(_ *arpc.Client, m *arpc.Message) *arpc.Message {
+	return b.apply(b.encode, m)
+}
+
+func (b *rowBadCoder) Decode(_ *arpc.Client, m *arpc.Message) *arpc.Message {
+	return b.apply(b.decode, m)
+}
+
+func (b *rowBadCoder) apply(f func(*arpc.Message) *arpc.Message, m *arpc.Message) *arpc.Message {
+	if f == nil || !strings.HasPrefix(m.Method(), "/bad") || b.errorsPass && m.IsError() {
+		return m
+	}
+	return f(m)
+}
+
+func rowRefuse(*arpc.Message) *arpc.Message   { return nil }
+func rowPanic(*arpc.Message) *arpc.Message    { panic("on purpose") }
+func rowNonsense(*arpc.Message) *arpc.Message { return &arpc.Message{Buffer: []byte("short")} }
+
+func rowBlowUp(m *arpc.Message) *arpc.Message {
+	m.Buffer = append(m.Buffer, make([]byte, 2<<10)...)
+	m.SetBodyLen(len(m.Buffer) - arpc.HeadLen)
+	return m
+}
+
+// The same failure for requests that make no sense.
+func TestRow17_CallerHearsAtOnceWhenARequestIsMalformed(t *testing.T) {
+	for name, c := range map[string]struct {
+		methodLen byte
+		body      string
+	}{
+		"no method":                        {0, "hello"},
+		"no method and no payload":         {0, ""},
+		"a method of 128 bytes":            {128, strings.Repeat("m", 200)},
+		"a method of 255 bytes":            {255, strings.Repeat("m", 300)},
+		"a method longer than the body":    {100, "/echo"},
+		"a long method and an empty body":  {255, ""},
+		"a body over the limit":            {5, "/echo" + strings.Repeat("x", 5<<10)},
+		"an unknown method":                {5, "/wxyz"},
+		"a method that is not text":        {3, "\xff\x00\xfe"},
+		"a method over the limit and more": {255, strings.Repeat("m", 5<<10)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rowEach(t, func(t *testing.T, ln rowNet) {
+				s := rowServe(t, ln, arpc.WithMaxBodyLen(4<<10))
+				s.Handler.Handle("/echo", rowEcho)
+				p := rowCaller(t, ln)
+				for _, flag := range []byte{0, wire.FlagAsync} {
+					h := wire.Header{BodyLen: uint32(len(c.body)), Cmd: wire.CmdRequest, Flag: flag, MethodLen: c.methodLen, Seq: 77}
+					require.NoError(t, p.writeRaw(append(wire.AppendHeader(nil, h), c.body...)))
+					f := p.next()
+					require.Equal(t, wire.CmdResponse, f.Cmd)
+					require.Equal(t, flag|wire.FlagError, f.Flag)
+					require.EqualValues(t, 77, f.Seq)
+					require.NotEmpty(t, f.method)
+					require.NotEmpty(t, f.payload)
+				}
+				require.NoError(t, p.request(78, "/echo", "still there"))
+				require.Equal(t, "still there", p.next().payload)
+			})
+		})
+	}
+}
+
+// The same failure when it is the answer that makes no sense.
+func TestRow17_CallerHearsAtOnceWhenItsAnswerIsMalformed(t *testing.T) {
+	for name, frame := range map[string]func(seq uint64) []byte{
+		"no method": func(seq uint64) []byte {
+			return wire.AppendFrame(nil, wire.Header{Cmd: wire.CmdResponse, Seq: seq}, "", "x")
+		},
+		"a method longer than the body": func(seq uint64) []byte {
+			return append(wire.AppendHeader(nil, wire.Header{Cmd: wire.CmdResponse, Seq: seq, MethodLen: 100, BodyLen: 4}), "abcd"...)
+		},
+		"a method of 200 bytes": func(seq uint64) []byte {
+			return append(wire.AppendHeader(nil, wire.Header{Cmd: wire.CmdResponse, Seq: seq, MethodLen: 200, BodyLen: 200}), make([]byte, 200)...)
+		},
+		"a body over the limit": func(seq uint64) []byte {
+			return wire.AppendFrame(nil, wire.Header{Cmd: wire.CmdResponse, Seq: seq}, "/x", make([]byte, 5<<10))
+		},
+		"an unknown command": func(seq uint64) []byte {
+			return wire.AppendFrame(nil, wire.Header{Cmd: 42, Seq: seq}, "/x", "")
+		},
+		"the peer closes": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			ln := memconn.Listen()
+			peers := rowScript(t, ln)
+			c := rowDial(t, ln.Dial, arpc.WithMaxBodyLen(4<<10))
+			p := rowNext(t, "the client dials", peers)
+			errs := make(chan error, 2)
+			go func() { errs <- c.Call("/x", nil, nil, rowPatience) }()
+			require.NoError(t, c.CallAsync("/x", nil, func(ctx *arpc.Context) { errs <- ctx.Bind(nil) }, rowPatience))
+			for range 2 {
+				f := p.next()
+				if frame == nil {
+					p.nc.Close()
+					break
+				}
+				p.writeRaw(frame(f.Seq))
+			}
+			for range 2 {
+				err := rowNext(t, "the call ends", errs)
+				require.Error(t, err)
+				require.False(t, arpc.IsRemote(err))
+				require.NotErrorIs(t, err, context.DeadlineExceeded)
+			}
+		})
+	}
+}
+
+// The same failure for streams that nobody serves.
+func TestRow17_OpenerHearsAtOnceWhenAStreamIsNotServed(t *testing.T) {
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		s, c := rowPair(t, ln)
+		s.Handler.HandleStream("/panic", func(*arpc.Stream) { panic("on purpose") })
+		s.Handler.HandleStream("/goexit", func(*arpc.Stream) { runtime.Goexit() })
+		s.Handler.HandleStream("/return", func(*arpc.Stream) {})
+		s.Handler.Handle("/request", rowEcho)
+		for _, method := range []string{"/unknown", "/request", "/panic", "/goexit", "/return"} {
+			for name, first := range map[string]func(*arpc.Stream) error{
+				"Send":      func(st *arpc.Stream) error { return st.Send("x") },
+				"CloseSend": func(st *arpc.Stream) error { return st.CloseSend() },
+			} {
+				st, err := c.OpenStream(t.Context(), method)
+				require.NoError(t, err)
+				require.NoError(t, first(st), name)
+				rowSoon(t, method, func() { assert.Error(t, st.Recv(nil), method) })
+			}
+		}
+		rowFailsAtOnce(t, c, "/return") // a stream is no route
+		require.NoError(t, c.Call("/request", nil, nil, rowPatience))
+	})
+}
+
+// At a predecessor a write deadline that had expired made every later write
+// fail, on a connection that was never closed.
+func TestRow19_ExpiredWriteDeadlineEndsTheConnection(t *testing.T) {
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		silent := rowSilent(t, ln)
+		dial := ln.Dial
+		c := rowDial(t, func() (net.Conn, error) { return dial() }, arpc.WithWriteTimeout(50*time.Millisecond))
+		rowNext(t, "accepted", silent)
+		dial = rowNewEcho(t).Dial
+		lost := make(chan struct{})
+		c.OnDisconnected(func(*arpc.Client) { close(lost) })
+		rowSoon(t, "the sends end", func() {
+			for c.Notify("/x", make([]byte, 64<<10), rowPatience) == nil {
+				continue
+			}
+		})
+		rowNext(t, "the connection ends", lost)
+		rowEventually(t, "a new one works", func() bool { return c.Call("/echo", nil, nil, rowPatience) == nil })
+	})
+}
+
+// The same with the default of ten seconds, and with the cause.
+func TestRow19_ExpiredWriteDeadlineIsTheCause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := memconn.Listen()
+		silent := rowSilent(t, ln)
+		c := rowDial(t, ln.Dial, arpc.WithReconnect(time.Hour, time.Hour, 1), arpc.WithKeepalive(0, 0))
+		rowNext(t, "accepted", silent)
+		start := time.Now()
+		ended := make(chan error, 1)
+		go func() { ended <- c.Call("/x", make([]byte, 1<<20), nil, arpc.TimeForever) }()
+		err := rowNext(t, "the call ends", ended)
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		require.Equal(t, arpc.CodeUnavailable, arpc.CodeOf(err))
+		require.False(t, arpc.SafeToRetry(err))
+		require.ErrorContains(t, err, "WithWriteTimeout")
+		require.Equal(t, 10*time.Second, time.Since(start))
+		require.Equal(t, arpc.StateReconnecting, c.State())
+		c.Stop()
+	})
+}
+
+// A deadline that was met does not harm what is written after it.
+func TestRow19_WriteDeadlineThatWasMetIsForgotten(t *testing.T) {
+	t.Run("memory", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s, c := rowPair(t, memconn.Listen(), arpc.WithWriteTimeout(time.Second))
+			s.Handler.Handle("/echo", rowEcho)
+			for range 5 {
+				require.NoError(t, c.Call("/echo", make([]byte, 200<<10), nil, rowPatience))
+				time.Sleep(time.Minute)
+			}
+			require.NoError(t, c.Err())
+			c.Stop()
+			s.Stop()
+		})
+	})
+	t.Run("tcp", func(t *testing.T) {
+		const timeout = 200 * time.Millisecond
+		s, c := rowPair(t, rowTCP(t), arpc.WithWriteTimeout(timeout))
+		s.Handler.Handle("/echo", rowEcho)
+		for range 2 {
+			require.NoError(t, c.Call("/echo", make([]byte, 8<<20), nil, rowPatience)) // more than a socket takes at once
+			time.Sleep(timeout + timeout/4)
+		}
+		require.NoError(t, c.Call("/echo", nil, nil, rowPatience))
+		require.NoError(t, c.Err())
+	})
+}
+
+// At a predecessor Stop during a redial left a live connection behind.
+func TestRow20_StopDuringARedialLeavesNoConnection(t *testing.T) {
+	ln := rowNewEcho(t)
+	dialling, late := make(chan struct{}, 1), make(chan struct{})
+	var second *rowNoted
+	first := true
+	c := rowDial(t, func() (net.Conn, error) {
+		if first {
+			first = false
+			return ln.Dial()
+		}
+		dialling <- struct{}{}
+		<-late
+		nc, err := ln.Dial()
+		second = &rowNoted{Conn: nc, closed: make(chan struct{})}
+		return second, err
+	})
+	rowCut(c.Conn())
+	rowNext(t, "the client dials again", dialling)
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); c.Stop() }()
+	rowNext(t, "the client is closed", c.Done())
+	close(late)
+	rowNext(t, "Stop returns", stopped)
+	rowNext(t, "the late connection is closed", second.closed)
+	require.Empty(t, dialling)
+	require.Equal(t, arpc.StateClosed, c.State())
+	require.ErrorIs(t, c.Call("/echo", nil, nil, rowPatience), arpc.ErrClosed)
+}
+
+// rowNoted tells when it is closed.
+type rowNoted struct {
+	net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (n *rowNoted) Close() error {
+	n.once.Do(func() { close(n.closed) })
+	return n.Conn.Close()
+}
+
+// The same failure when the user's code, told of the outage, stops the client.
+func TestRow20_StopWorksInEveryHook(t *testing.T) {
+	for name, set := range map[string]func(h *arpc.Handler, line *rowLine, stop func(*arpc.Client)){
+		"disconnected": func(h *arpc.Handler, _ *rowLine, stop func(*arpc.Client)) { h.HandleDisconnected(stop) },
+		"connected": func(h *arpc.Handler, _ *rowLine, stop func(*arpc.Client)) {
+			var n atomic.Int32
+			h.HandleConnected(func(c *arpc.Client) {
+				if n.Add(1) == 2 {
+					stop(c)
+				}
+			})
+		},
+		"reconnect, connected": func(h *arpc.Handler, _ *rowLine, stop func(*arpc.Client)) {
+			h.HandleReconnect(func(c *arpc.Client, _ int, _ error) { stop(c) })
+		},
+		"reconnect, failed": func(h *arpc.Handler, line *rowLine, stop func(*arpc.Client)) {
+			h.HandleDisconnected(func(*arpc.Client) { line.setDown(true) })
+			h.HandleReconnect(func(c *arpc.Client, _ int, _ error) { stop(c) })
+		},
+		"before recv": func(h *arpc.Handler, line *rowLine, stop func(*arpc.Client)) { rowStopInIO(h, h.BeforeRecv, stop) },
+		"before send": func(h *arpc.Handler, line *rowLine, stop func(*arpc.Client)) { rowStopInIO(h, h.BeforeSend, stop) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			line, h := &rowLine{net: rowNewEcho(t)}, arpc.NewHandler()
+			stopped := make(chan struct{})
+			var once sync.Once
+			set(h, line, func(c *arpc.Client) {
+				once.Do(func() { c.Stop(); close(stopped) })
+			})
+			opts := []arpc.Option{arpc.WithHandler(h), arpc.WithReconnect(time.Millisecond, time.Millisecond, arpc.Forever)}
+			c, err := arpc.NewClient(line.Dial, opts...)
+			require.NoError(t, err)
+			c.Set("up", true)
+			go c.Call("/echo", nil, nil, rowPatience)
+			line.cut()
+			rowNext(t, "Stop returns", stopped)
+			rowSoon(t, "Stop returns again", c.Stop)
+		})
+	}
+}
+
+// rowStopInIO stops the client in a hook of its second connection.
+func rowStopInIO(h *arpc.Handler, add func(func(net.Conn) error), stop func(*arpc.Client)) {
+	var second atomic.Pointer[arpc.Client]
+	var n atomic.Int32
+	h.HandleConnected(func(c *arpc.Client) {
+		if n.Add(1) == 2 {
+			second.Store(c)
+			go c.Call("/echo", nil, nil, rowPatience)
+		}
+	})
+	add(func(net.Conn) error {
+		if c := second.Load(); c != nil {
+			stop(c)
+		}
+		return nil
+	})
+}
+
+// The same failure, with the hooks that tell of single messages.
+func TestRow20_StopWorksInHooksOfMessages(t *testing.T) {
+	for name, frame := range map[string]wire.Header{
+		"session miss":    {Cmd: wire.CmdResponse, Seq: 1 << 60},
+		"message dropped": {Cmd: wire.CmdNotify, Seq: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, stopped := arpc.NewHandler(), make(chan struct{})
+			stop := func(c *arpc.Client, _ *arpc.Message) { c.Stop(); close(stopped) }
+			h.HandleSessionMiss(stop)
+			h.HandleMessageDropped(stop)
+			ln := memconn.Listen()
+			rowServe(t, ln, arpc.WithHandler(h))
+			p := rowCaller(t, ln)
+			require.NoError(t, p.write(frame, "/nowhere", ""))
+			rowNext(t, "Stop returns", stopped)
+			p.ended()
+		})
+	}
+}
+
+// A predecessor's Close did nothing after its Shutdown.
+func TestRow20_ShutdownAndStopWorkInAnyOrder(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	stop := func(stop func(), _ func(context.Context) error) { stop() }
+	shutdown := func(_ func(), shutdown func(context.Context) error) { shutdown(context.Background()) }
+	hurry := func(_ func(), shutdown func(context.Context) error) { shutdown(ended) }
+	for name, order := range map[string][]func(func(), func(context.Context) error){
+		"Shutdown, Stop":                 {shutdown, stop},
+		"Stop, Shutdown":                 {stop, shutdown},
+		"Shutdown that gives up, Stop":   {hurry, stop},
+		"Shutdown that gives up, again":  {hurry, shutdown},
+		"Shutdown, Shutdown, Stop, Stop": {shutdown, shutdown, stop, stop},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rowEach(t, func(t *testing.T, ln rowNet) {
+				s, c := rowPair(t, ln)
+				s.Handler.Handle("/echo", rowEcho)
+				require.NoError(t, c.Call("/echo", nil, nil, rowPatience))
+				for _, f := range order {
+					rowSoon(t, "the client ends", func() { f(c.Stop, c.Shutdown) })
+				}
+				require.True(t, rowIsClosed(c.Done()))
+				require.ErrorIs(t, c.Call("/echo", nil, nil, rowPatience), arpc.ErrClosed)
+
+				other := rowDial(t, ln.Dial)
+				for _, f := range order {
+					rowSoon(t, "the server ends", func() { f(s.Stop, s.Shutdown) })
+				}
+				require.Empty(t, s.Clients())
+				require.ErrorIs(t, s.Serve(memconn.Listen()), arpc.ErrServerClosed)
+				rowEventually(t, "its clients hear of it", func() bool { return other.State() != arpc.StateConnected })
+			})
+		})
+	}
+}
+
+// A predecessor dialled 28 times when it was asked to restart.
+func TestRow20_RestartDialsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := memconn.Listen()
+		s := rowServe(t, ln)
+		s.Handler.Handle("/echo", rowEcho)
+		line := &rowLine{net: ln}
+		c := rowDial(t, line.Dial, arpc.WithReconnect(1000*time.Hour, 1000*time.Hour, arpc.Forever))
+		for i := range 10 {
+			require.Equal(t, 1+i, line.count())
+			require.NoError(t, c.Restart())
+			synctest.Wait()
+			require.Equal(t, 2+i, line.count())
+			time.Sleep(time.Minute)
+			require.NoError(t, c.Call("/echo", nil, nil, rowPatience))
+			require.Len(t, s.Clients(), 1)
+		}
+		line.cut()
+		synctest.Wait()
+		require.Equal(t, 11, line.count(), "an outage is no restart: it waits")
+		require.NoError(t, c.Restart())
+		synctest.Wait()
+		require.Equal(t, 12, line.count())
+		require.NoError(t, c.Call("/echo", nil, nil, rowPatience))
+
+		line.setDown(true)
+		require.NoError(t, c.Restart())
+		synctest.Wait()
+		require.Equal(t, 13, line.count(), "a restart that fails waits before it tries again")
+		c.Stop()
+		require.ErrorIs(t, c.Restart(), arpc.ErrClosed)
+		s.Stop()
+		require.Equal(t, 13, line.count())
+	})
+}
+
+// A restart that comes while the client dials anyway is that dial.
+func TestRow20_RestartDuringADialIsNotKeptForLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := memconn.Listen()
+		s := rowServe(t, ln)
+		dials, hold := 0, make(chan struct{})
+		c := rowDial(t, func() (net.Conn, error) {
+			if dials++; dials == 2 {
+				<-hold
+			}
+			return ln.Dial()
+		}, arpc.WithReconnect(1000*time.Hour, 1000*time.Hour, arpc.Forever))
+		require.NoError(t, c.Restart())
+		synctest.Wait()
+		require.Equal(t, 2, dials)
+		require.NoError(t, c.Restart())
+		close(hold)
+		synctest.Wait()
+		require.Equal(t, arpc.StateConnected, c.State())
+		rowCut(c.Conn())
+		synctest.Wait()
+		require.Equal(t, 2, dials, "an outage is no restart: it waits")
+		c.Stop()
+		s.Stop()
+	})
+}
