@@ -126,6 +126,7 @@ func (r *reader) open() bool {
 		if !returned { // the hook ended this goroutine with runtime.Goexit
 			close(gate)
 			c.passBaton(mark, false)
+			c.release(0)
 			go c.ordered.drain(c)
 		}
 	}()

@@ -119,10 +119,6 @@ func (r *reader) handle(snap *snapshot, h wire.Header, frame []byte) bool {
 		named.method = string(method)
 		rt = &named
 	}
-	if c.draining.Load() && h.Command() == wire.CmdRequest {
-		c.refuse(h, rt.method, errDraining)
-		return true
-	}
 	if c.full(len(frame)) && !r.waitForTurn(h, rt.method, frame) {
 		return true
 	}
@@ -131,10 +127,26 @@ func (r *reader) handle(snap *snapshot, h wire.Header, frame []byte) bool {
 		ordered = rt.orderedNotify
 	}
 	if c.gate != nil && r.opened() || rt.slow.slow() || ordered && r.orderedBusy() || c.settings.decisions.neverInline {
+		c.hold(len(frame))
+		if r.refusedInDrain(rt, h) {
+			c.release(len(frame))
+			return true
+		}
 		r.spawn(newJob(c, rt, h, frame), ordered)
 		return true
 	}
 	return r.handleHere(rt, h, frame, ordered)
+}
+
+// refusedInDrain refuses a request of a connection that drains. The message is
+// counted or marked already, see quiet.
+func (r *reader) refusedInDrain(rt *route, h wire.Header) bool {
+	c := r.conn
+	if h.Command() != wire.CmdRequest || !c.draining.Load() {
+		return false
+	}
+	c.refuse(h, rt.method, errDraining)
+	return true
 }
 
 var errDraining = NewError(CodeUnavailable, "arpc: the peer is shutting down")
@@ -210,10 +222,12 @@ func (r *reader) handleHere(rt *route, h wire.Header, frame []byte, ordered bool
 	s.req.msg.Buffer = frame
 	r.running = running{ordered: ordered, held: len(frame), pace: rt.slow}
 	mark := r.begin(true)
-	ctx.init(c, &s.req, rt, h)
-	ctx.mark = mark
-	ctx.run()
-	ctx.end()
+	if !r.refusedInDrain(rt, h) {
+		ctx.init(c, &s.req, rt, h)
+		ctx.mark = mark
+		ctx.run()
+		ctx.end()
+	}
 	if r.finish(mark) {
 		return true
 	}
@@ -244,9 +258,9 @@ func newJob(c *conn, rt *route, h wire.Header, frame []byte) *job {
 	return j
 }
 
+// spawn runs a job that is counted already.
 func (r *reader) spawn(j *job, ordered bool) {
 	c := r.conn
-	c.hold(len(j.req.msg.Buffer))
 	if ordered {
 		c.orderedHint = true
 		c.ordered.push(c, j)
@@ -286,6 +300,7 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 		j := newJob(c, nil, h, frame)
 		j.gate = nil
 		j.ctx.callback = k.callback
+		c.hold(len(frame))
 		r.spawn(j, false)
 		return true
 	}

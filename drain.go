@@ -22,13 +22,7 @@ func (c *conn) drain(ctx context.Context) error {
 	c.draining.Store(true)
 	ticker := time.NewTicker(drainTick)
 	defer ticker.Stop()
-	for before := ^uint64(0); ; {
-		now, quiet := c.quiet()
-		if quiet && now == before {
-			c.linger(ctx)
-			return nil
-		}
-		before = now
+	for !c.quiet() {
 		select {
 		case <-ticker.C:
 		case <-c.done:
@@ -37,19 +31,25 @@ func (c *conn) drain(ctx context.Context) error {
 			return contextError(ctx, false)
 		}
 	}
+	c.linger(ctx)
+	return nil
 }
 
-// quiet reports whether no call, handler, stream or byte is under way. The
-// reader may be between two messages: only when the number has not changed by
-// the next look it was not.
-func (c *conn) quiet() (uint64, bool) {
-	number := c.mark.Load() + c.reads.Load()
+// quiet reports whether no call, handler, stream or byte is under way. It is
+// sure of that: the reader looks at draining after it has marked the connection
+// as in a handler or counted the message, and quiet looks at these after
+// draining was set.
+func (c *conn) quiet() bool {
 	if c.handling.Load() > 0 || c.mark.Load()&markRunning != 0 || c.busy() {
-		return number, false
+		return false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return number, !c.out.flushing && c.out.fill == nil
+	if c.out.flushing || c.out.fill != nil {
+		return false
+	}
+	c.out.closed = true
+	return true
 }
 
 // linger closes our half and waits a moment for the peer's end. Closing at once

@@ -52,6 +52,7 @@ type output struct {
 	writing  int           // bytes that the flusher has in hand
 	inHand   int           // frames that the flusher has in hand
 	flushing bool          // somebody flushes, or is about to
+	closed   bool          // nothing more is sent, the end is near
 	batched  bool          // the last write carried more than one frame
 	space    chan struct{} // closed when there is room again; nil when nobody waits
 	accepted uint64        // bytes that the transport has taken, since the start
@@ -203,6 +204,8 @@ func (c *conn) admit(ctx context.Context, o *outgoing) error {
 		switch {
 		case c.cause != nil:
 			return c.refusal()
+		case c.out.closed:
+			return unsent(ErrClosed)
 		case c.out.hasRoom(o.size(), c.settings):
 			return nil
 		case o.reply && c.out.queued() < c.settings.sendBytes+replyReserve:
