@@ -37,8 +37,10 @@ type conn struct {
 	draining  atomic.Bool  // new requests are refused
 	stopping  atomic.Bool  // stopped by this side: nothing more is dispatched
 	handling  atomic.Int64 // requests and notifications off the reader
-	heldBytes atomic.Int64 // their bytes, and those of received stream messages
+	heldBytes atomic.Int64 // their bytes
 	room      room         // where the reader waits at the limits of the two
+
+	streamBytes atomic.Int64 // of stream messages that wait for Recv
 
 	// Owned by the holder of the baton.
 	reader       *reader
@@ -299,7 +301,8 @@ func (c *conn) reply(h wire.Header, method string, text string) {
 // refuse answers a request with an error, on the reader.
 func (c *conn) refuse(h wire.Header, method string, err error) {
 	rsp := wire.Header{Cmd: wire.CmdResponse, Flag: h.Flag&wire.FlagAsync | wire.FlagError, Seq: h.Seq}
-	c.reply(rsp, method, publicText(err))
+	text := publicText(err)
+	c.reply(rsp, method, text[:min(len(text), exemptText)])
 }
 
 // drop tells of a message that was received and is not handled.
@@ -390,26 +393,46 @@ func (c *conn) startKeepalive() {
 	if interval == 0 {
 		return
 	}
-	var seen uint64
-	pinged := false
+	k := &keepalive{conn: c, interval: interval, timeout: c.settings.keepaliveTimeout}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.keepalive = time.AfterFunc(interval, func() {
-		wait := interval
-		switch n := c.reads.Load(); {
-		case n != seen:
-			seen, pinged = n, false
-		case pinged:
-			c.fail(ErrKeepalive)
-			return
-		default:
-			pinged, wait = true, c.settings.keepaliveTimeout
-			c.reply(wire.Header{Cmd: wire.CmdPing}, "", "")
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.cause == nil {
-			c.keepalive.Reset(wait)
-		}
-	})
+	c.keepalive = time.AfterFunc(interval, k.tick)
+}
+
+// keepalive is the state between two ticks of its timer. One tick runs at a
+// time.
+type keepalive struct {
+	conn              *conn
+	interval, timeout time.Duration
+	seen              uint64    // reads at the last tick
+	pinged            time.Time // since when a ping is unanswered; zero: none is
+}
+
+func (k *keepalive) tick() {
+	c := k.conn
+	now := time.Now()
+	if n := c.reads.Load(); n != k.seen {
+		k.seen, k.pinged = n, time.Time{}
+		k.again(k.interval)
+		return
+	}
+	if k.pinged.IsZero() {
+		k.pinged = now
+		c.reply(wire.Header{Cmd: wire.CmdPing}, "", "")
+	}
+	left := k.timeout - now.Sub(k.pinged)
+	if left <= 0 {
+		c.fail(ErrKeepalive)
+		return
+	}
+	k.again(min(k.interval, left))
+}
+
+func (k *keepalive) again(wait time.Duration) {
+	c := k.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == nil {
+		c.keepalive.Reset(wait)
+	}
 }

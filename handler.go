@@ -270,7 +270,9 @@ func (h *Handler) UseCoder(coder MessageCoder) {
 
 // HandleConnected adds a hook that runs for each new connection, on the
 // connection's own goroutine and before its first message is handled; on the
-// dialling side before NewClient returns. It may call back over the connection.
+// dialling side before NewClient returns. It may call back over the connection;
+// what the peer asks meanwhile waits until it returns, so the hooks of both ends
+// must not call each other.
 func (h *Handler) HandleConnected(fn func(*Client)) {
 	mustHook("HandleConnected", fn != nil)
 	h.change(func() { h.hooks.connected = append(slices.Clip(h.hooks.connected), fn) })

@@ -105,6 +105,14 @@ type outgoing struct {
 	mark    uint64        // under which the handler that sends runs, 0: none
 }
 
+// exemptText is the length in bytes up to which the text of an error response
+// passes whatever WithMaxBodyLen says, so that the caller hears of it.
+const exemptText = 1 << 10
+
+func (o *outgoing) exempt() bool {
+	return o.reply || o.header.Flag&wire.FlagError != 0 && o.payload.len() <= exemptText
+}
+
 func (o *outgoing) size() int {
 	if o.whole != nil {
 		return len(o.whole)
@@ -117,7 +125,7 @@ func (o *outgoing) size() int {
 // with its batch. It does not block in a write. When it returns nothing of the
 // payload is referred to any more.
 func (c *conn) send(ctx context.Context, o *outgoing) error {
-	if n := o.size() - wire.HeaderLen; n > c.settings.maxBody {
+	if n := o.size() - wire.HeaderLen; n > c.settings.maxBody && !o.exempt() {
 		return unsent(bodyTooLarge(n, c.settings.maxBody))
 	}
 	chain := c.handler.snapshot().coders

@@ -69,15 +69,27 @@ func (p *ClientPool) Get(index int) *Client {
 // Next returns the next client in turn that is connected, or just the next if
 // none is.
 func (p *ClientPool) Next() *Client {
-	start := p.turn.Add(1)
+	turn := p.turn.Add(1)
 	n := uint64(len(p.clients))
-	for i := range n {
-		c := p.clients[(start+i)%n]
-		if _, err := c.current(); err == nil {
-			return c
+	c := p.clients[turn%n]
+	if c.connected() {
+		return c
+	}
+	var others []*Client
+	for _, other := range p.clients {
+		if other.connected() {
+			others = append(others, other)
 		}
 	}
-	return p.clients[start%n]
+	if len(others) == 0 {
+		return c
+	}
+	return others[turn/n%uint64(len(others))] // spreads the share of the one that is lost
+}
+
+func (c *Client) connected() bool {
+	_, err := c.current()
+	return err == nil
 }
 
 // Call is Client.Call on the next client.

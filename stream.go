@@ -199,8 +199,7 @@ func (s *Stream) pop() (data []byte, err error, ok bool) {
 	s.queue[s.head] = nil
 	s.head++
 	s.queued -= len(data)
-	s.conn.heldBytes.Add(-int64(len(data)))
-	s.conn.room.wake()
+	s.conn.streamBytes.Add(-int64(len(data)))
 	if s.head == len(s.queue) {
 		s.queue, s.head = s.queue[:0], 0
 	} else {
@@ -225,7 +224,7 @@ func (s *Stream) push(data []byte) bool {
 		return true // nobody wants it
 	}
 	waiting := len(s.queue) - s.head
-	held := c.heldBytes.Load() + int64(len(data))
+	held := c.streamBytes.Load() + int64(len(data))
 	if waiting > 0 && (waiting >= c.settings.streamMessages || s.queued+len(data) > c.settings.streamBytes || held > int64(c.settings.maxInflightBytes)) {
 		return false
 	}
@@ -236,7 +235,7 @@ func (s *Stream) push(data []byte) bool {
 	}
 	s.queue = append(s.queue, append(make([]byte, 0, len(data)), data...))
 	s.queued += len(data)
-	c.heldBytes.Add(int64(len(data)))
+	c.streamBytes.Add(int64(len(data)))
 	s.signal()
 	return true
 }
@@ -274,9 +273,8 @@ func (s *Stream) drop(err error) {
 func (s *Stream) discard() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conn.heldBytes.Add(-int64(s.queued))
+	s.conn.streamBytes.Add(-int64(s.queued))
 	s.queue, s.head, s.queued = nil, 0, 0
-	s.conn.room.wake()
 }
 
 // lost ends the stream with its connection.

@@ -29,7 +29,9 @@ func (o *suiteOrder) handle(ctx *arpc.Context) {
 	}
 	defer o.running.Add(-1)
 	var i int
-	ctx.Bind(&i)
+	if err := ctx.Bind(&i); err != nil {
+		println("BIND", err.Error(), string(ctx.Message.Buffer))
+	}
 	if i == 0 {
 		close(o.began)
 		<-o.release

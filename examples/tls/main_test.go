@@ -1,0 +1,16 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestRun(t *testing.T) {
+	var out bytes.Buffer
+	require.NoError(t, run(t.Context(), &out))
+	require.Equal(t, `with a certificate: hello, alice
+without one: refused (Unavailable)
+`, out.String())
+}

@@ -1,0 +1,539 @@
+package arpc_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/arpc-go/arpc"
+	"github.com/arpc-go/arpc/internal/memconn"
+	"github.com/arpc-go/arpc/internal/wire"
+	"github.com/stretchr/testify/require"
+)
+
+const hostileWait = 5 * time.Second
+
+// hostileMsg is a frame as a peer sees it.
+type hostileMsg struct {
+	cmd, flag byte
+	seq       uint64
+	method    string
+	payload   string
+}
+
+func (m hostileMsg) frame() []byte {
+	return wire.AppendFrame(nil, wire.Header{Cmd: m.cmd, Flag: m.flag, Seq: m.seq}, m.method, m.payload)
+}
+
+// hostileLie is a frame whose lengths need not be those of its body.
+func hostileLie(bodyLen uint32, cmd, flag, methodLen byte, seq uint64, body string) []byte {
+	h := wire.Header{BodyLen: bodyLen, Cmd: cmd, Flag: flag, MethodLen: methodLen, Seq: seq}
+	return append(wire.AppendHeader(nil, h), body...)
+}
+
+// hostilePeer is the other end of a connection of ours, byte by byte.
+type hostilePeer struct {
+	t  *testing.T
+	nc net.Conn
+}
+
+func newHostilePeer(t *testing.T, nc net.Conn) *hostilePeer {
+	nc.SetDeadline(time.Now().Add(hostileWait))
+	t.Cleanup(func() { nc.Close() })
+	return &hostilePeer{t, nc}
+}
+
+// send writes the frames. Whether they are taken is the target's affair.
+func (p *hostilePeer) send(frames ...[]byte) {
+	for _, b := range frames {
+		p.nc.Write(b)
+	}
+}
+
+func (p *hostilePeer) receive() (hostileMsg, error) {
+	b := make([]byte, wire.HeaderLen)
+	if _, err := io.ReadFull(p.nc, b); err != nil {
+		return hostileMsg{}, err
+	}
+	h := wire.ParseHeader(b)
+	require.NoError(p.t, h.Check(), "what we send is sound")
+	b = append(b, make([]byte, h.BodyLen)...)
+	_, err := io.ReadFull(p.nc, b[wire.HeaderLen:])
+	method, payload := wire.Split(b, h)
+	return hostileMsg{h.Cmd, h.Flag, h.Seq, string(method), string(payload)}, err
+}
+
+func (p *hostilePeer) mustReceive() hostileMsg {
+	p.t.Helper()
+	m, err := p.receive()
+	require.NoError(p.t, err)
+	return m
+}
+
+// request returns the next request; echoes may come before it.
+func (p *hostilePeer) request() hostileMsg {
+	p.t.Helper()
+	for {
+		if m := p.mustReceive(); m.cmd == wire.CmdRequest {
+			return m
+		}
+	}
+}
+
+var hostileSentinel = hostileMsg{cmd: wire.CmdRequest, seq: 0xfeedfacecafe, method: "/echo", payload: "still there?"}
+
+// answers sends a good request behind what was sent before, and returns what
+// comes until its answer.
+func (p *hostilePeer) answers() (got []hostileMsg) {
+	p.t.Helper()
+	p.send(hostileSentinel.frame())
+	for {
+		m := p.mustReceive()
+		if m.seq == hostileSentinel.seq {
+			require.Equal(p.t, hostileMsg{wire.CmdResponse, 0, m.seq, "/echo", "still there?"}, m)
+			return got
+		}
+		got = append(got, m)
+	}
+}
+
+// hostileTarget is one of our ends, a server or a client, of which every
+// connection leads to a hostilePeer.
+type hostileTarget struct {
+	handler         *arpc.Handler
+	clients         chan *arpc.Client // our end of each connection
+	causes          chan error        // why they ended
+	dropped, missed atomic.Int32
+	accept          func() (net.Conn, error)
+}
+
+var hostileRoles = map[string]func(t *testing.T, ln *memconn.Listener, h *arpc.Handler) func() (net.Conn, error){
+	"server": func(t *testing.T, ln *memconn.Listener, h *arpc.Handler) func() (net.Conn, error) {
+		s := arpc.NewServer(arpc.WithHandler(h))
+		go s.Serve(ln)
+		t.Cleanup(s.Stop)
+		return ln.Dial
+	},
+	"client": func(t *testing.T, ln *memconn.Listener, h *arpc.Handler) func() (net.Conn, error) {
+		started := false
+		return func() (net.Conn, error) {
+			if !started { // it comes back by itself
+				started = true
+				c, err := arpc.NewClient(ln.Dial, arpc.WithHandler(h), arpc.WithReconnect(time.Microsecond, time.Microsecond, arpc.Forever))
+				if err != nil {
+					return nil, err
+				}
+				t.Cleanup(c.Stop)
+			}
+			return ln.Accept()
+		}
+	},
+}
+
+func hostileOnEach(t *testing.T, opts []arpc.Option, test func(t *testing.T, target *hostileTarget)) {
+	for name, role := range hostileRoles {
+		t.Run(name, func(t *testing.T) {
+			ln := memconn.Listen()
+			t.Cleanup(func() { ln.Close() })
+			target := newHostileTarget(opts)
+			target.accept = role(t, ln, target.handler)
+			test(t, target)
+		})
+	}
+}
+
+func newHostileTarget(opts []arpc.Option) *hostileTarget {
+	target := &hostileTarget{
+		handler: arpc.NewHandler(opts...),
+		clients: make(chan *arpc.Client, 1000),
+		causes:  make(chan error, 1000),
+	}
+	h := target.handler
+	h.HandleConnected(func(c *arpc.Client) { target.clients <- c })
+	h.HandleDisconnected(func(c *arpc.Client) { target.causes <- c.Err() })
+	h.HandleMessageDropped(func(*arpc.Client, *arpc.Message) { target.dropped.Add(1) })
+	h.HandleSessionMiss(func(*arpc.Client, *arpc.Message) { target.missed.Add(1) })
+	h.Handle("/echo", func(ctx *arpc.Context) { ctx.Write(ctx.Body()) })
+	h.HandleStream("/stream", func(st *arpc.Stream) {
+		for data, err := range st.RecvSeq() {
+			if err != nil || st.Send(data) != nil {
+				return
+			}
+		}
+	})
+	return target
+}
+
+// connect returns the other end of a new connection of the target.
+func (target *hostileTarget) connect(t *testing.T) *hostilePeer {
+	t.Helper()
+	nc, err := target.accept()
+	require.NoError(t, err)
+	return newHostilePeer(t, nc)
+}
+
+// ended requires that a connection ends, and returns why.
+func (target *hostileTarget) ended(t *testing.T) error {
+	t.Helper()
+	return hostileTake(t, target.causes)
+}
+
+func hostileTake[T any](t *testing.T, from <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(hostileWait):
+		require.FailNow(t, "nothing came")
+		panic("unreachable")
+	}
+}
+
+// hostileCases are frames that a good peer never sends, and what becomes of
+// them with a limit of 1000 bytes.
+var hostileCases = func() map[string]hostileCase {
+	x200, x1000 := strings.Repeat("x", 200), strings.Repeat("x", 1000)
+	refused := func(flag byte, method, text string) []hostileMsg {
+		return []hostileMsg{{wire.CmdResponse, wire.FlagError | flag, 7, method, text}}
+	}
+	cases := map[string]hostileCase{
+		"request without a method":      {send: [][]byte{hostileLie(4, 1, 0, 0, 7, "body")}, want: refused(0, "?", "empty"), dropped: 1},
+		"request without anything":      {send: [][]byte{hostileLie(0, 1, 0, 0, 7, "")}, want: refused(0, "?", "empty"), dropped: 1},
+		"request, method over 127":      {send: [][]byte{hostileLie(200, 1, 2, 128, 7, x200)}, want: refused(2, "?", "127"), dropped: 1},
+		"request, method over body":     {send: [][]byte{hostileLie(3, 1, 0, 4, 7, "abc")}, want: refused(0, "?", "longer than the body"), dropped: 1},
+		"request, method of 255":        {send: [][]byte{hostileLie(0, 1, 0, 255, 7, "")}, want: refused(0, "?", "malformed"), dropped: 1},
+		"request without a route":       {send: [][]byte{hostileMsg{1, 0, 7, "/nope", "x"}.frame()}, want: refused(0, "/nope", "method not found")},
+		"request of odd bytes":          {send: [][]byte{hostileMsg{1, 0, 7, "\x00\xff\n", ""}.frame()}, want: refused(0, "\x00\xff\n", "method not found")},
+		"notification without a method": {send: [][]byte{hostileLie(4, 3, 0, 0, 7, "body")}, dropped: 1},
+		"notification, method lies":     {send: [][]byte{hostileLie(3, 3, 0, 4, 7, "abc"), hostileLie(200, 3, 0, 200, 7, x200)}, dropped: 2},
+		"notification without a route":  {send: [][]byte{hostileMsg{3, 2, 7, "/nope", "x"}.frame()}, dropped: 1},
+		"response, method lies":         {send: [][]byte{hostileLie(3, 2, 0, 4, 7, "abc"), hostileLie(4, 2, 0, 0, 7, "body")}, dropped: 2},
+		"stream, method lies":           {send: [][]byte{hostileLie(3, 0x86, 0, 4, 7, "abc"), hostileLie(4, 6, 0, 0, 7, "body")}, dropped: 2},
+		"ping, method lies":             {send: [][]byte{hostileLie(0, 4, 0, 9, 7, ""), hostileLie(200, 4, 0, 200, 7, x200)}, dropped: 2},
+		"ping with a body":              {send: [][]byte{hostileLie(4, 4, 0, 0, 7, "body")}, want: []hostileMsg{{cmd: 5}}},
+		"ping with everything":          {send: [][]byte{hostileMsg{0xc4, 0xff, math.MaxUint64, "/echo", "x"}.frame()}, want: []hostileMsg{{cmd: 5}}},
+		"pongs nobody asked for":        {send: [][]byte{hostileMsg{cmd: 5}.frame(), hostileMsg{0xc5, 0xff, 7, "/echo", "x"}.frame()}},
+		"flags of a request":            {send: [][]byte{hostileMsg{1, 0xff, 7, "/echo", "x"}.frame()}, want: []hostileMsg{{2, 2, 7, "/echo", "x"}}},
+		"too large a request":           {send: [][]byte{hostileMsg{1, 2, 7, "/echo", x1000}.frame()}, want: refused(2, "/echo", "1005 bytes is over the receiver's limit of 1000"), dropped: 1},
+		"too large, method lies":        {send: [][]byte{hostileLie(1001, 1, 0, 200, 7, "/"+x1000)}, want: refused(0, "?", "limit of 1000"), dropped: 1},
+		"too large an unknown command":  {send: [][]byte{hostileMsg{9, 0, 7, "/echo", x1000}.frame()}, ends: "does not speak arpc"},
+		"responses to nobody": {
+			send: [][]byte{hostileMsg{2, 0, 0, "/echo", ""}.frame(), hostileMsg{2, 1, 1, "/echo", "x"}.frame(), hostileMsg{2, 2, 1 << 32, "/echo", "x"}.frame(),
+				hostileMsg{2, 3, math.MaxUint32, "/echo", "x"}.frame(), hostileMsg{0xc2, 0xff, math.MaxUint64, "/echo", "x"}.frame()},
+			missed: 5,
+		},
+		"streams nobody opened": {
+			send: [][]byte{hostileMsg{0x06, 0, 7, "/stream", "x"}.frame(), hostileMsg{0x06, 0, 7, "/stream", ""}.frame(),
+				hostileMsg{0x46, 0, 7, "/stream", "x"}.frame(), hostileMsg{0x46, 0, 0, "/stream", ""}.frame()},
+			dropped: 4,
+		},
+		"stream without a route": {
+			send: [][]byte{hostileMsg{0x86, 0, 7, "/nope", "a"}.frame(), hostileMsg{0x86, 0, 7, "/nope", "b"}.frame(), hostileMsg{0x86, 0, 7, "/stream", ""}.frame(),
+				hostileMsg{0xc6, 0, 7, "/nope", "c"}.frame(), hostileMsg{0x86, 0, 7, "/nope", "a new one"}.frame()},
+			want:    []hostileMsg{{0x46, 0, 7, "/nope", ""}, {0x46, 0, 7, "/nope", ""}},
+			dropped: 5,
+		},
+		"stream without a route that ends": {
+			send:    [][]byte{hostileMsg{0xc6, 0, 0, "/nope", "a"}.frame(), hostileMsg{0xc6, 0, math.MaxUint64, "/nope", ""}.frame()},
+			want:    []hostileMsg{{0x46, 0, 0, "/nope", ""}, {0x46, 0, math.MaxUint64, "/nope", ""}},
+			dropped: 2,
+		},
+	}
+	for _, bits := range []byte{0, 0x40, 0x80, 0xc0} {
+		for cmd := range byte(64) {
+			if cmd == 0 || cmd > 6 {
+				frame := hostileMsg{cmd | bits, 0, 7, "/echo", "x"}.frame()
+				cases[fmt.Sprintf("unknown command %#02x", cmd|bits)] = hostileCase{send: [][]byte{frame}, ends: "does not speak arpc"}
+			}
+		}
+		cases[fmt.Sprintf("request with %#02x", bits)] = hostileCase{
+			send: [][]byte{hostileMsg{1 | bits, 0, 7, "/echo", "x"}.frame()}, want: []hostileMsg{{2, 0, 7, "/echo", "x"}},
+		}
+		for _, cmd := range []byte{2, 3, 4, 5, 6} {
+			cases[fmt.Sprintf("too large with %#02x", cmd|bits)] = hostileCase{
+				send: [][]byte{hostileMsg{cmd | bits, 0, 7, "/echo", x1000}.frame()}, dropped: 1,
+			}
+		}
+	}
+	return cases
+}()
+
+type hostileCase struct {
+	send            [][]byte
+	want            []hostileMsg // the answers; texts of errors need to contain the payload
+	dropped, missed int32
+	ends            string // the cause that the connection ends with, "" if it goes on
+}
+
+func TestHostileFrames(t *testing.T) {
+	hostileOnEach(t, []arpc.Option{arpc.WithMaxBodyLen(1000)}, func(t *testing.T, target *hostileTarget) {
+		for name, c := range hostileCases {
+			t.Run(name, func(t *testing.T) {
+				target.dropped.Store(0)
+				target.missed.Store(0)
+				p := target.connect(t)
+				p.send(c.send...)
+				if c.ends == "" {
+					hostileMatch(t, c.want, p.answers())
+					require.Equal(t, c.dropped, target.dropped.Load(), "dropped")
+					require.Equal(t, c.missed, target.missed.Load(), "missed")
+					p.nc.Close()
+					target.ended(t)
+				} else {
+					_, err := p.receive()
+					require.ErrorIs(t, err, io.EOF)
+					require.ErrorContains(t, target.ended(t), c.ends)
+				}
+				next := target.connect(t)
+				require.Empty(t, next.answers(), "the next good peer is served")
+				next.nc.Close()
+				target.ended(t)
+			})
+		}
+	})
+}
+
+func hostileMatch(t *testing.T, want, got []hostileMsg) {
+	t.Helper()
+	require.Len(t, got, len(want), "%+v", got)
+	for i, m := range got {
+		if m.flag&wire.FlagError != 0 {
+			require.Contains(t, m.payload, want[i].payload)
+			m.payload = want[i].payload
+		}
+		require.Equal(t, want[i], m)
+	}
+}
+
+// A frame whose method would go beyond its end, over a limit smaller than a
+// method may be, leaves the next frame alone.
+func TestHostileSmallLimit(t *testing.T) {
+	hostileOnEach(t, []arpc.Option{arpc.WithMaxBodyLen(20)}, func(t *testing.T, target *hostileTarget) {
+		p := target.connect(t)
+		for _, n := range []uint32{21, 60, 99} {
+			p.send(hostileLie(n, wire.CmdRequest, 0, 100, 7, strings.Repeat("x", int(n))))
+			hostileMatch(t, []hostileMsg{{wire.CmdResponse, wire.FlagError, 7, "?", "limit of 20"}}, p.answers())
+		}
+	})
+}
+
+// A length costs nothing until the bytes have come.
+func TestHostileLengths(t *testing.T) {
+	for name, c := range map[string]struct {
+		length uint32
+		answer string // at once
+	}{
+		"over the limit": {math.MaxUint32, "over the receiver's limit"},
+		"at the limit":   {arpc.DefaultMaxBodyLen, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hostileOnEach(t, nil, func(t *testing.T, target *hostileTarget) {
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				for range 50 {
+					p := target.connect(t)
+					p.send(hostileLie(c.length, wire.CmdRequest, 0, 5, 7, "/echo"), []byte(strings.Repeat("x", 5000)))
+					if c.answer != "" {
+						hostileMatch(t, []hostileMsg{{wire.CmdResponse, wire.FlagError, 7, "/echo", c.answer}}, []hostileMsg{p.mustReceive()})
+					}
+					p.nc.Close()
+					require.Error(t, target.ended(t))
+				}
+				runtime.ReadMemStats(&after)
+				require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(50<<20))
+				require.Empty(t, target.connect(t).answers())
+			})
+		})
+	}
+}
+
+// hostileReplies are what a peer may send to a request of ours.
+var hostileReplies = map[string]struct {
+	reply  func(req hostileMsg) [][]byte
+	want   *badWant // nil: the answer is "fine"
+	missed int32
+}{
+	"twice": {
+		reply:  func(req hostileMsg) [][]byte { return [][]byte{hostileFine(req), hostileFine(req), hostileFine(req)} },
+		missed: 2,
+	},
+	"an error behind it": {
+		reply: func(req hostileMsg) [][]byte {
+			return [][]byte{hostileFine(req), hostileMsg{2, 1, req.seq, req.method, "no"}.frame()}
+		},
+		missed: 1,
+	},
+	"an error before it": {
+		reply: func(req hostileMsg) [][]byte {
+			return [][]byte{hostileMsg{2, 1, req.seq, req.method, "no"}.frame(), hostileFine(req)}
+		},
+		want: &badWant{code: arpc.CodeUnknown, remote: true, texts: []string{"no"}}, missed: 1,
+	},
+	"to others before it": {
+		reply: func(req hostileMsg) [][]byte {
+			var list [][]byte
+			for _, seq := range []uint64{0, req.seq + 1, req.seq - 1, req.seq + 1<<32, req.seq | 1<<63, ^req.seq} {
+				list = append(list, hostileMsg{2, 0, seq, req.method, "wrong"}.frame())
+			}
+			return append(list, hostileFine(req))
+		},
+		missed: 6,
+	},
+	"with another method": {
+		reply: func(req hostileMsg) [][]byte { return [][]byte{hostileMsg{2, 0, req.seq, "/other", "fine"}.frame()} },
+	},
+	"among other things": {
+		reply: func(req hostileMsg) [][]byte {
+			return [][]byte{hostileMsg{cmd: 4}.frame(), hostileMsg{1, 0, req.seq, "/echo", "x"}.frame(), hostileMsg{0x86, 0, req.seq, "/stream", "x"}.frame(), hostileFine(req)}
+		},
+	},
+	"with a lying method": {
+		reply: func(req hostileMsg) [][]byte { return [][]byte{hostileLie(4, 2, 0, 9, req.seq, "fine")} },
+		want:  &badWant{code: arpc.CodeInvalidArgument, texts: []string{"malformed", "longer than the body"}},
+	},
+	"without a method": {
+		reply: func(req hostileMsg) [][]byte { return [][]byte{hostileLie(4, 2, 0, 0, req.seq, "fine")} },
+		want:  &badWant{code: arpc.CodeInvalidArgument, texts: []string{"malformed", "empty"}},
+	},
+	"too large": {
+		reply: func(req hostileMsg) [][]byte {
+			return [][]byte{hostileMsg{2, 0, req.seq, req.method, strings.Repeat("x", 1000)}.frame()}
+		},
+		want: &badWant{code: arpc.CodeResourceExhausted, texts: []string{"limit of 1000", "WithMaxBodyLen"}},
+	},
+}
+
+func hostileFine(req hostileMsg) []byte {
+	return hostileMsg{wire.CmdResponse, req.flag, req.seq, req.method, "fine"}.frame()
+}
+
+func TestHostileReplies(t *testing.T) {
+	hostileOnEach(t, []arpc.Option{arpc.WithMaxBodyLen(1000)}, func(t *testing.T, target *hostileTarget) {
+		p := target.connect(t)
+		c := hostileTake(t, target.clients)
+		for name, r := range hostileReplies {
+			for how, call := range hostileCalls {
+				t.Run(name+"/"+how, func(t *testing.T) {
+					p.t = t
+					target.missed.Store(0)
+					outcome := call(c)
+					p.send(r.reply(p.request())...)
+					err := hostileTake(t, outcome)
+					if r.want == nil {
+						require.NoError(t, err)
+					} else {
+						r.want.check(t, err)
+					}
+					p.answers()
+					require.Equal(t, r.missed, target.missed.Load())
+				})
+			}
+		}
+	})
+}
+
+var hostileCalls = map[string]func(c *arpc.Client) <-chan error{
+	"Call": func(c *arpc.Client) <-chan error {
+		outcome := make(chan error, 1)
+		go func() {
+			rsp := ""
+			err := c.Call("/theirs", "x", &rsp, hostileWait)
+			outcome <- hostileOutcome(rsp, err)
+		}()
+		return outcome
+	},
+	"CallAsync": func(c *arpc.Client) <-chan error {
+		outcome := make(chan error, 10) // more than one would show
+		err := c.CallAsync("/theirs", "x", func(ctx *arpc.Context) {
+			rsp := ""
+			err := ctx.Bind(&rsp)
+			outcome <- hostileOutcome(rsp, err)
+		}, hostileWait)
+		if err != nil {
+			outcome <- err
+		}
+		return outcome
+	},
+}
+
+func hostileOutcome(rsp string, err error) error {
+	if err == nil && rsp != "fine" {
+		return fmt.Errorf("somebody else's answer: %q", rsp)
+	}
+	return err
+}
+
+// Every combination of stream bits and payload, on streams that have a handler
+// and whose end may be said more than once: nothing is left open.
+func TestHostileStreamBits(t *testing.T) {
+	const streams = 4
+	hostileOnEach(t, []arpc.Option{arpc.WithMaxStreams(streams)}, func(t *testing.T, target *hostileTarget) {
+		kinds := []byte{0x06, 0x46, 0x86, 0xc6}
+		for n := range len(kinds) * len(kinds) * 4 {
+			p := target.connect(t)
+			pick := n
+			for range 2 {
+				payload := strings.Repeat("x", pick%2)
+				pick /= 2
+				p.send(hostileMsg{kinds[pick%4], 0, 7, "/stream", payload}.frame())
+				pick /= 4
+			}
+			p.send(hostileMsg{0xc6, 0, 7, "/stream", ""}.frame())
+			hostileStreamsFree(t, p, streams)
+			p.nc.Close()
+			target.ended(t)
+		}
+		require.Empty(t, target.connect(t).answers())
+	})
+}
+
+// hostileStreamsFree requires that so many streams can be open at a time, maybe
+// not at once: streams that have just ended may still count.
+func hostileStreamsFree(t *testing.T, p *hostilePeer, streams int) {
+	t.Helper()
+	for id := uint64(1000); ; id += 1000 {
+		for i := range uint64(streams) {
+			p.send(hostileMsg{0x86, 0, id + i, "/stream", "open"}.frame())
+		}
+		echoes, refused := 0, 0
+		for echoes+refused < streams {
+			switch m := p.mustReceive(); {
+			case m.seq < id:
+			case m.cmd == 0x06:
+				echoes++
+			case m.cmd == 0x46:
+				refused++
+			}
+		}
+		for i := range uint64(streams) {
+			p.send(hostileMsg{0xc6, 0, id + i, "/stream", ""}.frame())
+		}
+		if refused == 0 {
+			return
+		}
+	}
+}
+
+// A sequence number is opaque: requests with equal ones are answered each.
+func TestHostileEqualSequences(t *testing.T) {
+	hostileOnEach(t, nil, func(t *testing.T, target *hostileTarget) {
+		p := target.connect(t)
+		want := make(map[string]bool)
+		for i := range 100 {
+			payload := binary.AppendUvarint(nil, uint64(i))
+			want[string(payload)] = true
+			p.send(hostileMsg{1, 0, 7, "/echo", string(payload)}.frame())
+		}
+		for range 100 {
+			delete(want, p.mustReceive().payload)
+		}
+		require.Empty(t, want)
+	})
+}
