@@ -325,7 +325,7 @@ func TestBadInputReaderWrapper(t *testing.T) {
 		"panicked":     func(net.Conn) io.Reader { panic("no room") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			causes := make(chan error, 1)
+			causes := make(chan error, 10)
 			s, addr := badServe(t)
 			s.Handler.HandleDisconnected(func(c *arpc.Client) { causes <- c.Err() })
 			s.Handler.SetReaderWrapper(wrap)

@@ -160,9 +160,9 @@ func (c *Client) unavailable() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state == StateClosed {
-		return unsent(ErrClosed)
+		return notConnected(ErrClosed, c.cause)
 	}
-	return unsent(ErrDisconnected)
+	return notConnected(ErrDisconnected, c.cause)
 }
 
 // Call sends a request and decodes the response into rsp, which points to a

@@ -285,7 +285,7 @@ func (j *job) run() {
 	pace.took(time.Since(start))
 	c.release(len(j.req.msg.Buffer))
 	j.ctx, j.conn, j.gate = nil, nil, nil
-	j.req.msg.values = nil
+	j.req.msg.values, j.req.msg.err = nil, nil
 	if cap(j.req.msg.Buffer) > stashLimit {
 		j.req.msg.Buffer = nil
 	}

@@ -191,6 +191,15 @@ func contextError(ctx context.Context, unsent bool) error {
 	return e
 }
 
+// notConnected is the error of a send without a connection: a sentinel, and why
+// the last connection or the client ended.
+func notConnected(sentinel *Error, cause error) error {
+	if cause == nil || errors.Is(cause, sentinel) {
+		return unsent(sentinel)
+	}
+	return &Error{code: sentinel.code, msg: sentinel.msg + ": " + cause.Error(), cause: errors.Join(sentinel, cause), unsent: true}
+}
+
 func timeoutError(unsent bool) error {
 	return &Error{code: CodeDeadlineExceeded, msg: "arpc: the deadline of the call passed", cause: context.DeadlineExceeded, unsent: unsent}
 }

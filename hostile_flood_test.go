@@ -67,7 +67,7 @@ func TestHostileNothingIsRead(t *testing.T) {
 				require.ErrorContains(t, cause, "does not read the answers")
 				require.ErrorContains(t, cause, "WithSendQueue")
 				answer := 16 // the shortest there is
-				most := (queue + reserve + 4*hostileBuffer) / answer * len(b)
+				most := 2 * (queue + reserve) / answer * len(b)
 				require.Less(t, p.written(), most)
 				require.Empty(t, target.connect(t).answers())
 			})
@@ -152,6 +152,28 @@ func TestHostileRequestsWhileCalling(t *testing.T) {
 			require.Zero(t, p.mustReceive().flag)
 		}
 		require.Empty(t, p.answers())
+	})
+}
+
+// A frame that is refused behind a slow handler is skipped by whoever reads on.
+func TestHostileTooLargeBehindSlowHandler(t *testing.T) {
+	hostileInBubble(t, []arpc.Option{arpc.WithMaxBodyLen(1000)}, func(t *testing.T, target *hostileTarget) {
+		release := make(chan struct{})
+		target.handler.Handle("/held", func(ctx *arpc.Context) {
+			<-release
+			ctx.Write(nil)
+		})
+		held := hostileMsg{1, 0, 8, "/held", ""}.frame()
+		frames := append(held, hostileMsg{1, 0, 7, "/echo", strings.Repeat("x", 10000)}.frame()...)
+		p := target.connect(t)
+		for _, at := range []int{len(held), len(held) + 5, len(held) + 18, len(held) + 500, len(frames)} {
+			p.send(frames[:at])
+			synctest.Wait()
+			p.send(frames[at:])
+			hostileMatch(t, []hostileMsg{{2, 1, 7, "/echo", "limit of 1000"}}, p.answers())
+			release <- struct{}{}
+			require.Equal(t, hostileMsg{2, 0, 8, "/held", ""}, p.mustReceive())
+		}
 	})
 }
 

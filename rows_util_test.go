@@ -31,7 +31,7 @@ const (
 	// rowPatience is the deadline of calls that must end long before it.
 	rowPatience = 5 * time.Minute
 	// rowGuard ends a test that hangs.
-	rowGuard = 45 * time.Second
+	rowGuard = 20 * time.Second
 )
 
 // rowNet is what a test listens on and dials.
@@ -69,7 +69,7 @@ func rowGoServe(t testing.TB, s *arpc.Server, ln net.Listener) {
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
 	t.Cleanup(func() {
-		s.Stop()
+		rowSoon(t, "the server stops", s.Stop)
 		assert.ErrorIs(t, rowNext(t, "Serve returns", served), arpc.ErrServerClosed)
 	})
 }
@@ -80,7 +80,7 @@ func rowDial(t testing.TB, dialer arpc.DialerFunc, opts ...arpc.Option) *arpc.Cl
 	opts = append([]arpc.Option{arpc.WithReconnect(time.Millisecond, time.Millisecond, arpc.Forever)}, opts...)
 	c, err := arpc.NewClient(dialer, opts...)
 	require.NoError(t, err)
-	t.Cleanup(c.Stop)
+	t.Cleanup(func() { rowSoon(t, "the client stops", c.Stop) })
 	return c
 }
 

@@ -208,9 +208,10 @@ func WithMaxInflight(n int) Option {
 }
 
 // WithMaxInflightBytes is WithMaxInflight in bytes of messages held by
-// handlers that do not run on the reader, queued notifications and received
-// stream messages. A single message larger than the limit passes when nothing
-// else is held. Default: 64 MiB.
+// handlers that do not run on the reader and of queued notifications. A single
+// message larger than the limit passes when nothing else is held. As much again
+// may wait on all streams of the connection together; a stream that goes beyond
+// is dropped as with WithStreamQueue. Default: 64 MiB.
 func WithMaxInflightBytes(n int) Option {
 	return Option{apply: func(h *Handler) {
 		h.set("WithMaxInflightBytes", fmt.Sprintf("must be positive: %d", n), n > 0, func(s *settings) { s.maxInflightBytes = n })

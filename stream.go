@@ -116,9 +116,12 @@ func (s *Stream) CloseSend() error {
 	if !s.closeSend(ErrStreamClosed) {
 		return nil
 	}
+	over := s.forgetIfOver() // before: who sees the end may open the next stream
 	o := outgoing{header: s.header(wire.StreamEnd), method: s.method}
 	err := s.conn.send(s.ctx, &o)
-	s.endedBothWays()
+	if over {
+		s.cancel(ErrStreamClosed)
+	}
 	return err
 }
 
@@ -262,11 +265,12 @@ func (s *Stream) Close() error {
 // drop ends the stream both ways because of err.
 func (s *Stream) drop(err error) {
 	s.endRecv(err)
-	if s.closeSend(err) {
+	first := s.closeSend(err)
+	s.conn.streams.remove(s)
+	if first {
 		s.conn.reply(s.header(wire.StreamEnd), s.method, "")
 	}
 	s.cancel(err)
-	s.conn.streams.remove(s, true)
 }
 
 // discard empties the queue.
@@ -290,18 +294,21 @@ func (s *Stream) peerEnd() {
 	s.peerEnded = true
 	s.mu.Unlock()
 	s.endRecv(io.EOF)
-	s.endedBothWays()
+	if s.forgetIfOver() {
+		s.cancel(ErrStreamClosed)
+	}
 }
 
-// endedBothWays forgets the stream if both sides have closed their half.
-func (s *Stream) endedBothWays() {
+// forgetIfOver takes the stream out of the table if both sides have closed
+// their half.
+func (s *Stream) forgetIfOver() bool {
 	s.mu.Lock()
-	both := s.peerEnded && s.endSent
+	over := s.peerEnded && s.endSent
 	s.mu.Unlock()
-	if both {
-		s.cancel(ErrStreamClosed)
-		s.conn.streams.remove(s, false)
+	if over {
+		s.conn.streams.remove(s)
 	}
+	return over
 }
 
 // serve runs the handler of a stream that the peer opened.
@@ -430,7 +437,7 @@ func (t *streamTable) bury(c *conn, id uint64) {
 
 // remove forgets a stream. When the peer may send more on one of its own, that
 // is remembered.
-func (t *streamTable) remove(s *Stream, moreMayCome bool) {
+func (t *streamTable) remove(s *Stream) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s.local {
@@ -442,7 +449,7 @@ func (t *streamTable) remove(s *Stream, moreMayCome bool) {
 	}
 	delete(t.remote, s.id)
 	s.mu.Lock()
-	moreMayCome = moreMayCome && !s.peerEnded
+	moreMayCome := !s.peerEnded
 	s.mu.Unlock()
 	if moreMayCome {
 		t.bury(s.conn, s.id)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/arpc-go/arpc"
 	"github.com/arpc-go/arpc/arpctest"
@@ -119,6 +120,35 @@ func TestSuiteAsyncConnectionLost(t *testing.T) {
 		require.False(t, arpc.SafeToRetry(err))
 		suiteUnsent(t, p.Client.CallAsync("/echo", nil, suiteNever(t), suitePatience), arpc.CodeUnavailable)
 	})
+}
+
+// The error of a call is for its own callback, and for no message after it.
+func TestSuiteErrorsStayWithTheirCall(t *testing.T) {
+	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
+		gate := newSuiteGate()
+		p.Server.Handler.Handle("/wait", gate.handle)
+		failed := make(chan error, 50)
+		for range cap(failed) {
+			callback := func(ctx *arpc.Context) { failed <- ctx.Bind(nil) }
+			require.NoError(t, p.Client.CallAsync("/wait", nil, callback, time.Millisecond))
+			suiteNext(t, gate.began)
+		}
+		for range cap(failed) {
+			require.ErrorIs(t, suiteNext(t, failed), context.DeadlineExceeded)
+		}
+		close(gate.release)
+		bound := make(chan error, 100)
+		p.Server.Handler.Handle("/n", func(ctx *arpc.Context) {
+			suiteRequireEcho(t, ctx.Client) // slow enough for others to wait on goroutines of their own
+			bound <- ctx.Bind(new(string))
+		}, true)
+		for range cap(bound) {
+			require.NoError(t, p.Client.Notify("/n", "x", suitePatience))
+		}
+		for range cap(bound) {
+			require.NoError(t, suiteNext(t, bound))
+		}
+	}, arpctest.Setup(suiteWithEcho))
 }
 
 // A slow callback delays nobody, and callbacks may call back.

@@ -29,9 +29,7 @@ func (o *suiteOrder) handle(ctx *arpc.Context) {
 	}
 	defer o.running.Add(-1)
 	var i int
-	if err := ctx.Bind(&i); err != nil {
-		println("BIND", err.Error(), string(ctx.Message.Buffer))
-	}
+	ctx.Bind(&i)
 	if i == 0 {
 		close(o.began)
 		<-o.release
