@@ -193,7 +193,7 @@ var badPeers = map[string]struct {
 	},
 	"closes": {
 		func(t *testing.T) string { return badAnswer(t, "") },
-		badWant{code: arpc.CodeUnavailable, texts: []string{"connection lost", "closed the connection"}, is: io.EOF},
+		badWant{code: arpc.CodeUnavailable, texts: []string{"connection lost", "closed the connection"}, is: arpc.ErrPeerClosed},
 	},
 	"silent": {
 		func(t *testing.T) string { return badScript(t, func(net.Conn) {}) },

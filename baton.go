@@ -114,7 +114,7 @@ type watchdog struct {
 func (w *watchdog) watch(c *conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if c.watched.Load() {
+	if c.watched.Load() || c.forgotten {
 		return
 	}
 	c.watched.Store(true)
@@ -130,6 +130,7 @@ func (w *watchdog) watch(c *conn) {
 func (w *watchdog) forget(c *conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	c.forgotten = true
 	if !c.watched.Swap(false) {
 		return
 	}

@@ -2,6 +2,7 @@ package arpc
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -88,8 +89,9 @@ func (k *call) result() error {
 // callTable holds the calls in flight of one connection. A sequence number is
 // the number of the connection (16 bits), the generation of a slot (24) and its
 // index (24). So a response is looked up by an index and a compare, and one that
-// comes twice, late, or was meant for an earlier connection misses. Guarded by
-// conn.mu.
+// comes twice, late, or was meant for an earlier connection misses. Connections
+// and generations begin at random: a peer may outlive this process and answer
+// what it was asked by the last one. Guarded by conn.mu.
 type callTable struct {
 	conn  uint16
 	slots []slot
@@ -103,6 +105,10 @@ type slot struct {
 	deadline int64 // nanoseconds since the connection was made, 0: none
 	gen      uint32
 	next     uint32 // as callTable.free
+}
+
+func newCallTable(conn uint16) callTable {
+	return callTable{conn: conn, gen: rand.Uint32()}
 }
 
 const (
@@ -168,7 +174,7 @@ func (t *callTable) takeAll() []*call {
 			all = append(all, k)
 		}
 	}
-	*t = callTable{conn: t.conn}
+	*t = newCallTable(t.conn)
 	return all
 }
 
@@ -249,7 +255,7 @@ func (r *reader) answered(h wire.Header, frame []byte) bool {
 	k := c.calls.take(h.Seq)
 	c.mu.Unlock()
 	if k == nil {
-		c.missed(frame)
+		r.missed(frame)
 		return true
 	}
 	if k.callback != nil {

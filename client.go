@@ -162,7 +162,7 @@ func (c *Client) unavailable() error {
 	if c.state == StateClosed {
 		return notConnected(ErrClosed, c.cause)
 	}
-	return notConnected(ErrDisconnected, c.cause)
+	return notConnected(ErrDisconnected, c.conn.Load().err())
 }
 
 // Call sends a request and decodes the response into rsp, which points to a

@@ -63,7 +63,8 @@ type conn struct {
 	flushed    chan struct{}
 	readerDone chan struct{} // closed when no reader is left
 
-	// Owned by the watchdog.
+	// Guarded by watchdog.mu.
+	forgotten bool // the connection has ended
 	lastMark  uint64
 	idleTicks int
 
@@ -85,7 +86,7 @@ func newConn(client *Client, nc net.Conn, dialled bool) *conn {
 		done:       make(chan struct{}),
 		readerDone: make(chan struct{}),
 	}
-	c.calls.conn = uint16(client.Handler.conns.Add(1) - 1)
+	c.calls = newCallTable(uint16(client.Handler.conns.Add(1)))
 	if tcp, ok := nc.(*net.TCPConn); ok {
 		tcp.SetNoDelay(true)
 	}
@@ -186,19 +187,25 @@ func (c *conn) runHooks(hooks []func(net.Conn) error) (err error) {
 	if len(hooks) == 0 {
 		return nil
 	}
+	returned := false
 	defer func() {
 		if p := recover(); p != nil {
 			c.logPanic("hook", p)
 			err = Errorf(CodeInternal, "arpc: a hook panicked: %v", p)
+		} else if !returned {
+			c.fail(errGoexit)
 		}
 	}()
 	for _, hook := range hooks {
-		if err := hook(c.nc); err != nil {
-			return err
+		if err = hook(c.nc); err != nil {
+			break
 		}
 	}
-	return nil
+	returned = true
+	return err
 }
+
+var errGoexit = NewError(CodeInternal, "arpc: a hook ended its goroutine")
 
 // guard runs the user's code and logs a panic of it.
 func (c *conn) guard(what string, f func()) {
@@ -244,16 +251,22 @@ func (c *conn) fail(err error) {
 // over runs on the last reader, after the last message was dispatched.
 func (c *conn) over() {
 	c.handler.watchdog.forget(c)
+	if c.client.server != nil {
+		c.client.server.removed(c.client)
+	}
 	close(c.readerDone)
 	c.logEnd()
 	c.client.lost(c.err())
+	defer c.client.connEnded(c, c.useful) // also when a hook ends this goroutine
 	c.ordered.finally(c, func() { c.client.disconnected(c) })
-	c.client.connEnded(c, c.useful)
 }
 
 // stopped waits until no goroutine of the connection is left but those that
 // run the user's code.
 func (c *conn) stopped() {
+	if len(c.hooks.beforeRecv)+len(c.hooks.beforeSend) > 0 {
+		return // one of them may have called us
+	}
 	<-c.readerDone
 	c.mu.Lock()
 	flushed := c.flushed
@@ -270,7 +283,7 @@ func (c *conn) err() error {
 
 func (c *conn) logEnd() {
 	cause := c.err()
-	if errors.Is(cause, io.EOF) || errors.Is(cause, ErrClosed) {
+	if errors.Is(cause, ErrPeerClosed) || errors.Is(cause, ErrClosed) {
 		c.settings.logger.Debug("arpc: connection ended", "peer", c.peer(), "cause", cause)
 		return
 	}
@@ -293,9 +306,20 @@ func (c *conn) peer() string {
 // peer reads nothing of what it asks for, the connection ends.
 func (c *conn) reply(h wire.Header, method string, text string) {
 	o := outgoing{header: h, method: method, payload: payload{s: text}, reply: true}
-	if err := c.send(context.Background(), &o); errors.Is(err, ErrOverstock) {
+	switch err := c.send(context.Background(), &o); {
+	case errors.Is(err, ErrOverstock):
 		c.fail(Errorf(CodeResourceExhausted, "arpc: the peer does not read the answers to what it sends: %w", ErrOverstock))
+	case errors.Is(err, errCoding):
+		c.fail(err)
 	}
+}
+
+// answerUncoded tells a caller that the answer to it could not be coded. When
+// the coders refuse that too, the connection ends.
+func (c *conn) answerUncoded(h wire.Header, method string, err error) {
+	h.Flag |= wire.FlagError
+	text := publicText(err)
+	c.reply(h, method, text[:min(len(text), exemptText)])
 }
 
 // refuse answers a request with an error, on the reader.
@@ -306,34 +330,46 @@ func (c *conn) refuse(h wire.Header, method string, err error) {
 }
 
 // drop tells of a message that was received and is not handled.
-func (c *conn) drop(frame []byte, why string) {
+func (r *reader) drop(frame []byte, why string) {
+	c := r.conn
 	c.client.stats.dropped.Add(1)
 	c.settings.logger.Debug("arpc: message dropped", "peer", c.peer(), "why", why)
-	hooks := c.handler.snapshot().hooks.dropped
-	if len(hooks) == 0 {
-		return
-	}
-	m := &Message{Buffer: frame}
-	c.guard("message-dropped hook", func() {
-		for _, hook := range hooks {
-			hook(c.client, m)
-		}
-	})
+	r.tell("message-dropped hook", c.handler.snapshot().hooks.dropped, frame)
 }
 
 // missed tells of a response that no call waits for.
-func (c *conn) missed(frame []byte) {
-	c.client.stats.missed.Add(1)
-	hooks := c.handler.snapshot().hooks.sessionMiss
-	if len(hooks) == 0 {
+func (r *reader) missed(frame []byte) {
+	r.conn.client.stats.missed.Add(1)
+	r.tell("session-miss hook", r.conn.handler.snapshot().hooks.sessionMiss, frame)
+}
+
+// tell runs hooks for a message on the reader, as a handler that can lose the
+// baton. Then r.lost is set.
+func (r *reader) tell(what string, hooks []func(*Client, *Message), frame []byte) {
+	if len(hooks) == 0 || r.lost {
 		return
 	}
+	c := r.conn
 	m := &Message{Buffer: frame}
-	c.guard("session-miss hook", func() {
+	r.running = running{held: len(frame)}
+	mark := r.begin(true)
+	returned := false
+	defer func() {
+		if !returned { // a hook ended this goroutine with runtime.Goexit
+			c.passBaton(mark, false)
+			c.release(len(frame))
+		}
+	}()
+	c.guard(what, func() {
 		for _, hook := range hooks {
 			hook(c.client, m)
 		}
 	})
+	returned = true
+	if !r.finish(mark) {
+		r.lost = true
+		c.release(len(frame))
+	}
 }
 
 // hold counts a message that leaves the reader, release that it is done with.
@@ -411,7 +447,7 @@ type keepalive struct {
 func (k *keepalive) tick() {
 	c := k.conn
 	now := time.Now()
-	if n := c.reads.Load(); n != k.seen {
+	if n := c.reads.Load(); n != k.seen || c.room.waiting.Load() { // who does not read cannot tell
 		k.seen, k.pinged = n, time.Time{}
 		k.again(k.interval)
 		return

@@ -2,6 +2,7 @@ package arpc
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -107,7 +108,11 @@ func (ctx *Context) exited() {
 func (ctx *Context) end() {
 	old := ctx.req.state.Swap(ctx.gen + stateNext)
 	if old == ctx.gen && ctx.cmd == wire.CmdRequest {
-		ctx.answer(payload{s: "internal error: the handler of " + ctx.rt.method + " returned without an answer"}, true)
+		text := "internal error: the handler of " + ctx.rt.method + " returned without an answer"
+		if ctx.rt.notFound {
+			text = ErrMethodNotFound.msg
+		}
+		ctx.answer(payload{s: text}, true)
 	}
 }
 
@@ -221,6 +226,9 @@ func (ctx *Context) answer(p payload, failed bool) error {
 		o.header.Flag |= wire.FlagError
 	}
 	err := ctx.conn.send(context.Background(), &o)
+	if errors.Is(err, errCoding) {
+		ctx.conn.answerUncoded(o.header, o.method, err)
+	}
 	if ctx.held >= 0 {
 		ctx.conn.release(int(ctx.held))
 	}

@@ -82,13 +82,13 @@ func (r *reader) dispatchPlain(snap *snapshot, h wire.Header, frame []byte) bool
 // frame may be only the start of one.
 func (r *reader) malformed(h wire.Header, frame []byte, err error) {
 	c := r.conn
+	method := "?"
+	if h.Check() == nil {
+		name, _ := wire.Split(frame, h)
+		method = string(name)
+	}
 	switch h.Command() {
 	case wire.CmdRequest:
-		method := "?"
-		if h.Check() == nil {
-			name, _ := wire.Split(frame, h)
-			method = string(name)
-		}
 		c.refuse(h, method, err)
 	case wire.CmdResponse:
 		c.mu.Lock()
@@ -99,9 +99,9 @@ func (r *reader) malformed(h wire.Header, frame []byte, err error) {
 			return
 		}
 	case wire.CmdStream:
-		c.streams.reset(c, h, err)
+		c.streams.reset(c, h, method, err)
 	}
-	c.drop(frame, err.Error())
+	r.drop(frame, err.Error())
 }
 
 // handle runs the handler of a request or notification: on this goroutine, or
@@ -156,7 +156,7 @@ func (r *reader) noRoute(h wire.Header, method string, frame []byte) {
 		r.conn.refuse(h, method, ErrMethodNotFound)
 		return
 	}
-	r.conn.drop(frame, "no route for the notification "+method)
+	r.drop(frame, "no route for the notification "+method)
 }
 
 // opened reports whether the connected hook still runs, on another goroutine.
@@ -178,6 +178,10 @@ func (r *reader) orderedBusy() bool {
 	return c.orderedHint
 }
 
+// aliveInterval is how often a reader that waits, and does not see pings, tells
+// the peer unasked that it is alive.
+const aliveInterval = time.Second
+
 // waitForTurn waits at the limits of WithMaxInflight until there is room for a
 // message; the peer's sends wait with it. While something of ours waits for
 // bytes of this connection the message is refused instead, and it reports false.
@@ -189,6 +193,8 @@ func (r *reader) waitForTurn(h wire.Header, method string, frame []byte) bool {
 	}
 	c.room.waiting.Store(true)
 	defer c.room.waiting.Store(false)
+	alive := time.NewTicker(aliveInterval)
+	defer alive.Stop()
 	for c.full(len(frame)) {
 		if c.busy() {
 			r.refuseOverLimit(h, method, frame)
@@ -196,6 +202,8 @@ func (r *reader) waitForTurn(h wire.Header, method string, frame []byte) bool {
 		}
 		select {
 		case <-c.room.ch:
+		case <-alive.C:
+			c.reply(wire.Header{Cmd: wire.CmdPong}, "", "")
 		case <-c.done:
 			return false
 		}
@@ -211,7 +219,7 @@ func (r *reader) refuseOverLimit(h wire.Header, method string, frame []byte) {
 		c.refuse(h, method, err)
 		return
 	}
-	c.drop(frame, err.Error())
+	r.drop(frame, err.Error())
 }
 
 // handleHere runs a handler on the reader.

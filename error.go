@@ -72,8 +72,11 @@ func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{code: code, msg: err.Error(), cause: err}
 }
 
-// Error returns the message and what caused it.
+// Error returns the message, or the code's name if there is none.
 func (e *Error) Error() string {
+	if e.msg == "" {
+		return "arpc: an error without a text (" + e.code.String() + ")"
+	}
 	return e.msg
 }
 
@@ -121,6 +124,9 @@ var (
 	// ErrDisconnected: there is no connection at the moment; a dialled client
 	// is dialling again. Nothing was sent.
 	ErrDisconnected = NewError(CodeUnavailable, "arpc: not connected")
+	// ErrPeerClosed: the peer ended the connection. It is not io.EOF, which a
+	// stream returns when it has ended as it should.
+	ErrPeerClosed = NewError(CodeUnavailable, "arpc: the peer closed the connection")
 	// ErrOverstock: the send queue is full (WithSendQueue) and the caller did
 	// not want to wait. Nothing was sent.
 	ErrOverstock = NewError(CodeResourceExhausted, "arpc: the send queue is full (WithSendQueue)")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
@@ -30,7 +31,7 @@ type Handler struct {
 	published atomic.Pointer[snapshot]
 	watchdog  watchdog
 	calls     callPool
-	conns     atomic.Uint32 // numbers the connections
+	conns     atomic.Uint32 // numbers the connections, from a random start
 
 	// Guarded by mu.
 	mu       sync.Mutex
@@ -74,6 +75,7 @@ type route struct {
 	orderedNotify  bool
 	chain          []HandlerFunc // middleware before, the handler, middleware after
 	own            int           // index in chain of the handler
+	notFound       bool          // it stands for all methods without a route
 	slow           *pace
 }
 
@@ -89,6 +91,7 @@ func NewHandler(opts ...Option) *Handler {
 		routes:   make(map[string]*route),
 		streams:  make(map[string]*streamRoute),
 	}
+	h.conns.Store(rand.Uint32())
 	h.apply(opts)
 	return h
 }
@@ -106,7 +109,7 @@ func (h *Handler) apply(opts []Option) {
 func (h *Handler) Clone() *Handler {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return &Handler{
+	clone := &Handler{
 		err:      h.err,
 		settings: h.settings,
 		hooks:    h.hooks,
@@ -116,6 +119,8 @@ func (h *Handler) Clone() *Handler {
 		chain:    slices.Clip(h.chain),
 		coders:   h.coders,
 	}
+	clone.conns.Store(rand.Uint32())
+	return clone
 }
 
 // snapshot returns what messages are to be handled by from now on.
@@ -223,7 +228,10 @@ func (h *Handler) HandleNotFound(fn HandlerFunc) {
 	if fn == nil {
 		panic("arpc: HandleNotFound: the handler is nil")
 	}
-	h.change(func() { h.notFound = h.newRoute("", fn, nil) })
+	h.change(func() {
+		h.notFound = h.newRoute("", fn, nil)
+		h.notFound.notFound = true
+	})
 }
 
 // Use adds middleware: it runs before the handlers of routes registered later

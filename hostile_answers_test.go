@@ -36,12 +36,12 @@ var hostileReplies = map[string]struct {
 	"to others before it": {
 		reply: func(req hostileMsg) [][]byte {
 			var list [][]byte
-			for _, seq := range []uint64{0, req.seq + 1, req.seq - 1, req.seq + 1<<32, req.seq | 1<<63, ^req.seq} {
+			for _, seq := range []uint64{0, req.seq + 1, req.seq - 1, req.seq ^ 1<<31, req.seq ^ 1<<47, req.seq ^ 1<<63, ^req.seq} {
 				list = append(list, hostileMsg{2, 0, seq, req.method, "wrong"}.frame())
 			}
 			return append(list, hostileFine(req))
 		},
-		missed: 6,
+		missed: 7,
 	},
 	"an error without a text": {
 		reply: func(req hostileMsg) [][]byte { return [][]byte{hostileMsg{2, 1, req.seq, req.method, ""}.frame()} },

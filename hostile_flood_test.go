@@ -116,8 +116,9 @@ func TestHostileNotifications(t *testing.T) {
 			}
 		}()
 		synctest.Wait()
-		require.Less(t, p.written(), 4*hostileBuffer, "the peer has to wait")
+		written := p.written()
 		close(release)
+		require.Less(t, written, 4*hostileBuffer, "the peer has to wait")
 		<-done
 		require.Empty(t, p.answers())
 		require.Zero(t, target.dropped.Load())
@@ -289,6 +290,34 @@ func TestHostileManyStreams(t *testing.T) {
 		require.Greater(t, total, limit/2)
 		// One message passes for each stream whose queue is empty.
 		require.LessOrEqual(t, total, limit+50*1000)
+		require.Empty(t, target.connect(t).answers())
+	})
+}
+
+// Handlers of streams that were dropped count as long as they run.
+func TestHostileOverrunStreams(t *testing.T) {
+	const limit = 4
+	opts := []arpc.Option{arpc.WithMaxStreams(limit), arpc.WithStreamQueue(2, 1<<20)}
+	hostileInBubble(t, opts, func(t *testing.T, target *hostileTarget) {
+		release := make(chan struct{})
+		var running atomic.Int32
+		target.handler.HandleStream("/held", func(*arpc.Stream) {
+			running.Add(1)
+			defer running.Add(-1)
+			<-release
+		})
+		p := target.connect(t)
+		go io.Copy(io.Discard, p.nc)
+		for id := range uint64(100) {
+			for range 3 {
+				p.send(hostileMsg{0x86, 0, id, "/held", "x"}.frame())
+			}
+			p.send(hostileMsg{0xc6, 0, id, "/held", ""}.frame())
+		}
+		synctest.Wait()
+		most := running.Load()
+		close(release)
+		require.EqualValues(t, limit, most)
 		require.Empty(t, target.connect(t).answers())
 	})
 }

@@ -171,7 +171,7 @@ func newHostileTarget(opts []arpc.Option) *hostileTarget {
 	h.HandleDisconnected(func(c *arpc.Client) { target.causes <- c.Err() })
 	h.HandleMessageDropped(func(*arpc.Client, *arpc.Message) { target.dropped.Add(1) })
 	h.HandleSessionMiss(func(*arpc.Client, *arpc.Message) { target.missed.Add(1) })
-	h.Handle("/echo", func(ctx *arpc.Context) { ctx.Write(ctx.Body()) })
+	h.Handle("/echo", func(ctx *arpc.Context) { ctx.Write(ctx.Body()) }, false) // answers do not overtake each other
 	h.HandleStream("/stream", func(st *arpc.Stream) {
 		for data, err := range st.RecvSeq() {
 			if err != nil || st.Send(data) != nil {
@@ -226,7 +226,7 @@ var hostileCases = func() map[string]hostileCase {
 		"notification, method lies":     {send: [][]byte{hostileLie(3, 3, 0, 4, 7, "abc"), hostileLie(200, 3, 0, 200, 7, x200)}, dropped: 2},
 		"notification without a route":  {send: [][]byte{hostileMsg{3, 2, 7, "/nope", "x"}.frame()}, dropped: 1},
 		"response, method lies":         {send: [][]byte{hostileLie(3, 2, 0, 4, 7, "abc"), hostileLie(4, 2, 0, 0, 7, "body")}, dropped: 2},
-		"stream, method lies":           {send: [][]byte{hostileLie(3, 0x86, 0, 4, 7, "abc"), hostileLie(4, 6, 0, 0, 7, "body")}, dropped: 2},
+		"stream, method lies":           {send: [][]byte{hostileLie(3, 0x86, 0, 4, 7, "abc"), hostileLie(4, 6, 0, 0, 7, "body")}, dropped: 2, want: []hostileMsg{{0x46, 0, 7, "?", ""}}},
 		"ping, method lies":             {send: [][]byte{hostileLie(0, 4, 0, 9, 7, ""), hostileLie(200, 4, 0, 200, 7, x200)}, dropped: 2},
 		"ping with a body":              {send: [][]byte{hostileLie(4, 4, 0, 0, 7, "body")}, want: []hostileMsg{{cmd: 5}}},
 		"ping with everything":          {send: [][]byte{hostileMsg{0xc4, 0xff, math.MaxUint64, "/echo", "x"}.frame()}, want: []hostileMsg{{cmd: 5}}},
@@ -268,9 +268,11 @@ var hostileCases = func() map[string]hostileCase {
 			send: [][]byte{hostileMsg{1 | bits, 0, 7, "/echo", "x"}.frame()}, want: []hostileMsg{{2, 0, 7, "/echo", "x"}},
 		}
 		for _, cmd := range []byte{2, 3, 4, 5, 6} {
-			cases[fmt.Sprintf("too large with %#02x", cmd|bits)] = hostileCase{
-				send: [][]byte{hostileMsg{cmd | bits, 0, 7, "/echo", x1000}.frame()}, dropped: 1,
+			c := hostileCase{send: [][]byte{hostileMsg{cmd | bits, 0, 7, "/echo", x1000}.frame()}, dropped: 1}
+			if cmd == 6 && bits&0x80 != 0 {
+				c.want = []hostileMsg{{0x46, 0, 7, "/echo", ""}} // it would have opened a stream
 			}
+			cases[fmt.Sprintf("too large with %#02x", cmd|bits)] = c
 		}
 	}
 	return cases

@@ -1,6 +1,7 @@
 package arpc
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -230,13 +231,41 @@ type coderChain struct {
 	coders []MessageCoder
 }
 
-func (ch *coderChain) encode(c *Client, m *Message) (*Message, error) {
+// errCoding is in the chain of errors of messages that cannot be coded.
+var errCoding = errors.New("coding")
+
+func codingError(format string, args ...any) error {
+	text := fmt.Sprintf(format, args...)
+	return &Error{code: CodeInternal, msg: text, cause: errCoding, unsent: true}
+}
+
+func (ch *coderChain) encode(c *Client, m *Message) (out *Message, err error) {
+	returned := false
+	defer func() {
+		if p := recover(); p != nil {
+			out, err = nil, codingError("arpc: a coder panicked on a message: %v", p)
+		} else if !returned {
+			c.conn.Load().fail(errGoexit) // whoever waits for the message hears of it
+		}
+	}()
+	out, err = ch.encodeAll(c, m)
+	returned = true
+	return out, err
+}
+
+func (ch *coderChain) encodeAll(c *Client, m *Message) (*Message, error) {
 	for _, coder := range ch.coders {
 		if m = coder.Encode(c, m); m == nil {
-			return nil, Errorf(CodeInternal, "arpc: coder %T refused to encode the message", coder)
+			return nil, codingError("arpc: coder %T refused to encode the message", coder)
 		}
 	}
-	return m, checkCoded(m)
+	if err := checkCoded(m); err != nil {
+		return nil, codingError("%v", err)
+	}
+	if limit := c.Handler.MaxBodyLen(); m.BodyLen() > limit {
+		return nil, codingError("arpc: coders made a body of %d bytes, over the limit of %d (WithMaxBodyLen)", m.BodyLen(), limit)
+	}
+	return m, nil
 }
 
 func (ch *coderChain) decode(c *Client, m *Message) (out *Message, err error) {

@@ -26,9 +26,12 @@ const (
 	// replyReserve is by how many bytes the replies that the engine makes
 	// itself may exceed the bound of the send queue.
 	replyReserve = 1 << 20
-	// writeChunk is how many bytes a waiting write hands over at once; the
-	// write timeout starts anew with each.
-	writeChunk = 256 << 10
+	// writeChunk is how many bytes a waiting write hands over at once: small,
+	// as it cannot be told when a write that timed out has moved the last of
+	// what it did, and one TLS record, as TLS cannot go on after a timeout.
+	writeChunk = 16 << 10
+	// socketChunk is writeChunk for sockets.
+	socketChunk = 64 << 10
 )
 
 // buffer is a pooled byte slice.
@@ -187,7 +190,7 @@ func (c *conn) sendCoded(ctx context.Context, o *outgoing, chain *coderChain) er
 	m := &Message{Buffer: appendFrame(make([]byte, 0, o.size()), h, o.method, o.payload)}
 	m, err := chain.encode(c.client, m)
 	if err != nil {
-		return unsent(err)
+		return err
 	}
 	coded := *o
 	coded.whole = m.Buffer
@@ -301,6 +304,31 @@ func (c *conn) flushPending() {
 // added meanwhile. The caller has set flushing. What the socket does not take
 // at once a goroutine writes, so that flush never waits for the peer.
 func (c *conn) flush(buf *buffer, tail []byte) {
+	if len(c.hooks.beforeSend) > 0 {
+		returned := false
+		defer c.flushExited(&returned)
+		c.flushAll(buf, tail)
+		returned = true
+		return
+	}
+	c.flushAll(buf, tail)
+}
+
+// flushExited ends the flush of a goroutine that a hook or the user's net.Conn
+// has ended, or in which one panicked.
+func (c *conn) flushExited(returned *bool) {
+	if *returned {
+		return
+	}
+	err := errGoexit
+	if p := recover(); p != nil {
+		c.logPanic("write", p)
+		err = Errorf(CodeInternal, "arpc: a write panicked: %v", p)
+	}
+	c.writeFailed(err)
+}
+
+func (c *conn) flushAll(buf *buffer, tail []byte) {
 	if c.raw == nil {
 		go c.flushWaiting(buf, append([]byte(nil), tail...))
 		return
@@ -351,6 +379,13 @@ func (c *conn) handOver(buf *buffer, tail []byte, n int) {
 // flushWaiting writes buf and tail and what was added meanwhile, and waits for
 // the peer where it must. It runs on a goroutine of its own.
 func (c *conn) flushWaiting(buf *buffer, tail []byte) {
+	returned := false
+	defer c.flushExited(&returned)
+	c.writeOn(buf, tail)
+	returned = true
+}
+
+func (c *conn) writeOn(buf *buffer, tail []byte) {
 	for {
 		if buf == nil {
 			if buf = c.nextOutput(); buf == nil {
@@ -439,31 +474,73 @@ func (c *conn) tryWrite(b []byte) (int, error) {
 	return c.raw.tryWrite(b)
 }
 
-// writeAll writes b and waits for the peer, at most the write timeout for each
-// chunk. What is handed to the transport counts as sent.
+// writeAll writes b and waits for the peer, as long as it takes something within
+// the write timeout. What is handed to the transport counts as sent.
 func (c *conn) writeAll(b []byte) error {
+	size := writeChunk
+	if c.raw != nil {
+		size = socketChunk
+	}
+	progress := time.Now()
 	for len(b) > 0 {
 		if err := c.runHooks(c.hooks.beforeSend); err != nil {
 			return err
 		}
-		chunk := b[:min(len(b), writeChunk)]
+		chunk := b[:min(len(b), size)]
 		if c.raw == nil {
 			c.written(len(chunk))
 		}
-		if t := c.settings.writeTimeout; t > 0 {
-			c.nc.SetWriteDeadline(time.Now().Add(t))
-		}
-		n, err := c.nc.Write(chunk)
-		if c.raw != nil {
-			c.written(n)
-		}
-		if err != nil {
+		if err := c.writeSome(chunk, &progress); err != nil {
 			return err
 		}
-		b = b[n:]
+		b = b[len(chunk):]
 	}
 	if c.settings.writeTimeout > 0 {
 		c.nc.SetWriteDeadline(time.Time{})
 	}
 	return nil
+}
+
+// timeoutParts is into how many parts a wait is cut to tell a peer that is slow
+// from one that takes nothing.
+const timeoutParts = 8
+
+// writeSome writes a chunk. It waits in parts of the timeout, as a write that
+// timed out does not tell when it has moved the last byte; TLS cannot go on after
+// one, so it waits in one piece.
+func (c *conn) writeSome(b []byte, progress *time.Time) error {
+	timeout := c.settings.writeTimeout
+	part := timeout / timeoutParts
+	_, whole := c.nc.(interface{ HandshakeContext(context.Context) error })
+	if whole {
+		part = timeout
+	}
+	for {
+		start := time.Now()
+		if timeout > 0 {
+			c.nc.SetWriteDeadline(earlier(start.Add(part), progress.Add(timeout)))
+		}
+		n, err := c.nc.Write(b)
+		if c.raw != nil {
+			c.written(n)
+		}
+		if n > 0 {
+			*progress = start
+		}
+		if err == nil {
+			*progress = time.Now()
+			return nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || whole || time.Since(*progress) >= timeout {
+			return err
+		}
+		b = b[n:]
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }

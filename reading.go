@@ -62,10 +62,12 @@ type reader struct {
 
 	stash []byte // the start of a frame while s is nil
 	idle  []byte // to wait with on connections that are no sockets
+	hot   bool   // the last read of such a connection filled what it was given
 
 	frame int        // number of the frame under way
 	armed armedFrame // what the read deadline was set for
 
+	lost    bool    // the baton went to another reader in a hook
 	running running // what the handler on the reader is; set before the mark
 }
 
@@ -87,8 +89,19 @@ type running struct {
 
 // run reads until the connection ends or the baton goes to another reader.
 func (r *reader) run() {
+	returned := false
+	defer func() {
+		if !returned {
+			r.replace(recover())
+		}
+		r.giveBack()
+	}()
+	r.readOn()
+	returned = true
+}
+
+func (r *reader) readOn() {
 	c := r.conn
-	defer r.giveBack()
 	if r.first && !r.open() {
 		return
 	}
@@ -105,10 +118,37 @@ func (r *reader) run() {
 	}
 }
 
+// replace starts a reader that ends the connection after the user's code has
+// ended this goroutine, with runtime.Goexit or a panic in a net.Conn of its own,
+// unless the baton went to another one, or the connection is over.
+func (r *reader) replace(panicked any) {
+	c := r.conn
+	cause := errGoexit
+	if panicked != nil {
+		c.logPanic("read", panicked)
+		cause = Errorf(CodeInternal, "arpc: a read panicked: %v", panicked)
+	}
+	c.passing.Lock()
+	defer c.passing.Unlock()
+	select {
+	case <-c.readerDone:
+		return
+	default:
+	}
+	if c.reader != r {
+		return
+	}
+	c.reader = &reader{conn: c, epoch: r.epoch + 1}
+	go func() {
+		c.fail(cause)
+		c.reader.run()
+	}()
+}
+
 // dispatchAll handles the complete frames in the buffer. It reports false when
 // the baton went to another reader.
 func (r *reader) dispatchAll() bool {
-	for r.s != nil && !r.conn.stopping.Load() {
+	for r.s != nil && !r.lost && !r.conn.stopping.Load() {
 		if r.skip > 0 && !r.skipped() {
 			return true
 		}
@@ -136,7 +176,7 @@ func (r *reader) dispatchAll() bool {
 			return false
 		}
 	}
-	return true
+	return !r.lost
 }
 
 // tooLarge refuses a frame over the limit as soon as its method is in, and has
@@ -212,11 +252,12 @@ func (r *reader) read() (int, error) {
 	if c.raw != nil {
 		return c.raw.read(r)
 	}
-	if r.underWay() > 0 {
+	if r.hot || r.unparsed() > stashLimit {
 		n, err := c.src.Read(r.space())
+		r.hot = n >= idleBuffer
 		return n, eofLast(n, err)
 	}
-	r.giveBack()
+	r.stashRest()
 	if r.idle == nil {
 		r.idle = make([]byte, idleBuffer)
 	}
@@ -224,7 +265,16 @@ func (r *reader) read() (int, error) {
 	if n > 0 {
 		copy(r.space(), r.idle[:n])
 	}
+	r.hot = n == len(r.idle) // there is more, and a place for it is worth holding
 	return n, eofLast(n, err)
+}
+
+// stashRest keeps the start of a frame apart and gives the buffer back.
+func (r *reader) stashRest() {
+	if r.s != nil {
+		r.stash = append(r.stash[:0], r.s.buf[r.r:r.w]...)
+		r.giveBack()
+	}
 }
 
 // eofLast keeps an error for the next read when there are bytes before it.
@@ -269,9 +319,8 @@ func (r *reader) mayWait() bool {
 	if r.needsDeadline() {
 		return false
 	}
-	if r.unparsed() <= stashLimit && r.s != nil {
-		r.stash = append(r.stash[:0], r.s.buf[r.r:r.w]...)
-		r.giveBack()
+	if r.unparsed() <= stashLimit {
+		r.stashRest()
 	}
 	return true
 }
@@ -329,15 +378,23 @@ func (r *reader) giveBack() {
 func (r *reader) explain(err error) error {
 	switch {
 	case r.underWay() > 0 && !r.conn.useful && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.EOF)):
-		return Errorf(CodeUnavailable, "arpc: the peer does not speak arpc: its bytes begin with %q and are no whole frame: %w", head(r.rest()), err)
+		return Errorf(CodeUnavailable, "arpc: the peer does not speak arpc: its bytes begin with %q and are no whole frame: %w", head(r.rest()), notEOF(err))
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return Errorf(CodeUnavailable, "arpc: a frame of which %d bytes have come is not complete (WithReadTimeout %v): %w", r.underWay(), r.conn.settings.readTimeout, err)
 	case errors.Is(err, io.EOF) && r.underWay() > 0:
 		return fmt.Errorf("arpc: the peer closed in the middle of a frame that begins with %q: %w", head(r.rest()), io.ErrUnexpectedEOF)
 	case errors.Is(err, io.EOF):
-		return Errorf(CodeUnavailable, "arpc: the peer closed the connection: %w", err)
+		return ErrPeerClosed
 	case errors.Is(err, net.ErrClosed) && r.conn.err() != nil:
 		return r.conn.err()
+	}
+	return err
+}
+
+// notEOF keeps io.EOF for streams that have ended as they should.
+func notEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
 	}
 	return err
 }

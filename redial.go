@@ -12,7 +12,6 @@ func (c *Client) connEnded(cn *conn, useful bool) {
 	cause := cn.err()
 	if c.server != nil {
 		c.close(cause)
-		c.server.removed(c)
 		return
 	}
 	c.mu.Lock()
@@ -48,7 +47,8 @@ func (c *Client) redial(last error) {
 		if !ok {
 			return
 		}
-		nc, err := c.dial()
+		nc, err := net.Conn(nil), error(errGoexit)
+		apart(func() { nc, err = c.dial() })
 		if err == nil && !c.reattach(nc) {
 			nc.Close()
 			return
@@ -92,6 +92,10 @@ func (c *Client) reattach(nc net.Conn) bool {
 		return false
 	}
 	c.conn.Store(cn)
+	select {
+	case <-c.redialNow: // a Restart of while it dialled has what it wanted
+	default:
+	}
 	c.state = StateConnected
 	c.redialing = false // a connection that ends at once starts anew
 	c.mu.Unlock()
@@ -135,7 +139,7 @@ func backOffCeiling(attempt int, s *settings) time.Duration {
 func (c *Client) reconnectHooks(s *snapshot, attempt int, err error) {
 	cn := c.conn.Load()
 	for _, hook := range s.hooks.reconnect {
-		cn.guard("reconnect hook", func() { hook(c, attempt, err) })
+		apart(func() { cn.guard("reconnect hook", func() { hook(c, attempt, err) }) })
 	}
 }
 
@@ -155,4 +159,15 @@ func (c *Client) Restart() error {
 	}
 	c.conn.Load().fail(NewError(CodeUnavailable, "arpc: the client was restarted"))
 	return nil
+}
+
+// apart runs the user's code on a goroutine of its own, which it may end with
+// runtime.Goexit.
+func apart(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
 }

@@ -537,6 +537,32 @@ func TestRow17_OpenerHearsAtOnceWhenAStreamIsNotServed(t *testing.T) {
 	})
 }
 
+// The same failure when the frame that opens a stream makes no sense.
+func TestRow17_OpenerHearsAtOnceWhenItsStreamIsMalformed(t *testing.T) {
+	for name, c := range map[string]struct {
+		methodLen byte
+		body      string
+	}{
+		"no method":                     {0, "hello"},
+		"a method of 200 bytes":         {200, strings.Repeat("m", 300)},
+		"a method longer than the body": {100, "/echo"},
+		"a body over the limit":         {5, "/echo" + strings.Repeat("x", 5<<10)},
+		"an unknown method":             {5, "/wxyz"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ln := memconn.Listen()
+			s := rowServe(t, ln, arpc.WithMaxBodyLen(4<<10))
+			s.Handler.HandleStream("/echo", func(st *arpc.Stream) { <-st.Context().Done() })
+			p := rowCaller(t, ln)
+			h := wire.Header{BodyLen: uint32(len(c.body)), Cmd: wire.CmdStream | wire.StreamOpener, MethodLen: c.methodLen, Seq: 77}
+			require.NoError(t, p.writeRaw(append(wire.AppendHeader(nil, h), c.body...)))
+			f := p.next()
+			require.Equal(t, wire.CmdStream|wire.StreamEnd, f.Cmd)
+			require.EqualValues(t, 77, f.Seq)
+		})
+	}
+}
+
 // At a predecessor a write deadline that had expired made every later write
 // fail, on a connection that was never closed.
 func TestRow19_ExpiredWriteDeadlineEndsTheConnection(t *testing.T) {

@@ -285,6 +285,11 @@ func TestRow04_WhatWaitedToBeSentIsNotSentOnTheNextConnection(t *testing.T) {
 	c := rowDial(t, func() (net.Conn, error) { return dial() })
 	dial = real.Dial
 
+	// Once a write is stuck, everything that follows has surely not been sent.
+	require.NoError(t, c.Notify("/once", make([]byte, 4<<10), rowPatience))
+	stuck := c.Conn().(*memconn.Conn)
+	rowEventually(t, "a write is stuck", func() bool { return stuck.BytesWritten() > 0 })
+
 	errs := make([]error, n)
 	var all sync.WaitGroup
 	all.Add(n)

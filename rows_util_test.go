@@ -356,6 +356,18 @@ func (y *rowTally) of(key string) int {
 	return y.n[key]
 }
 
+// atLeast returns to how many it happened n times or more.
+func (y *rowTally) atLeast(n int) (count int) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	for _, v := range y.n {
+		if v >= n {
+			count++
+		}
+	}
+	return count
+}
+
 func (y *rowTally) total() (sum int) {
 	y.mu.Lock()
 	defer y.mu.Unlock()

@@ -27,7 +27,7 @@ type Server struct {
 	// Guarded by mu.
 	mu        sync.Mutex
 	closed    bool
-	listeners map[net.Listener]struct{}
+	listeners map[*net.Listener]struct{}
 	clients   map[*Client]struct{}
 	gone      chan struct{} // closed and replaced when a client is gone
 	refused   uint64        // connections over WithMaxConns
@@ -42,7 +42,7 @@ func NewServer(opts ...Option) *Server {
 		Handler:   h,
 		Codec:     h.snapshot().settings.codec,
 		err:       err,
-		listeners: make(map[net.Listener]struct{}),
+		listeners: make(map[*net.Listener]struct{}),
 		clients:   make(map[*Client]struct{}),
 		gone:      make(chan struct{}),
 	}
@@ -82,11 +82,11 @@ func (s *Server) Serve(ln net.Listener) error {
 		ln.Close()
 		return err
 	}
-	if !s.track(ln) {
+	if !s.track(&ln) {
 		ln.Close()
 		return ErrServerClosed
 	}
-	defer s.untrack(ln)
+	defer s.untrack(&ln)
 	for pause := time.Duration(0); ; {
 		nc, err := ln.Accept()
 		switch {
@@ -105,7 +105,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	}
 }
 
-func (s *Server) track(ln net.Listener) bool {
+func (s *Server) track(ln *net.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -116,8 +116,8 @@ func (s *Server) track(ln net.Listener) bool {
 	return true
 }
 
-func (s *Server) untrack(ln net.Listener) {
-	ln.Close()
+func (s *Server) untrack(ln *net.Listener) {
+	(*ln).Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.listeners, ln)
@@ -257,7 +257,7 @@ func (s *Server) close() {
 		s.wakeLocked()
 	}
 	for ln := range s.listeners {
-		ln.Close()
+		(*ln).Close()
 	}
 }
 

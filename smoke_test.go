@@ -29,49 +29,6 @@ func dial(t testing.TB, addr string, opts ...arpc.Option) *arpc.Client {
 	return c
 }
 
-func TestSmoke(t *testing.T) {
-	s, addr := serve(t)
-	s.Handler.Handle("/echo", func(ctx *arpc.Context) { ctx.Write(ctx.Body()) })
-	s.Handler.Handle("/back", func(ctx *arpc.Context) {
-		var rsp string
-		err := ctx.Client.Call("/cli", "x", &rsp, time.Second)
-		if err != nil {
-			ctx.Error(err)
-			return
-		}
-		ctx.Write(rsp)
-	})
-	s.Handler.HandleStream("/st", func(st *arpc.Stream) {
-		for b, err := range st.RecvSeq() {
-			if err != nil {
-				return
-			}
-			st.Send(append([]byte("re:"), b...))
-		}
-	})
-	c := dial(t, addr)
-	c.Handler.Handle("/cli", func(ctx *arpc.Context) { ctx.Write("from client") })
-	var rsp string
-	require.NoError(t, c.Call("/echo", "hello", &rsp, time.Second))
-	require.Equal(t, "hello", rsp)
-	require.NoError(t, c.Call("/back", nil, &rsp, time.Second))
-	require.Equal(t, "from client", rsp)
-	err := c.Call("/nope", nil, &rsp, time.Second)
-	require.ErrorIs(t, err, arpc.ErrMethodNotFound)
-	st, err := c.OpenStream(t.Context(), "/st")
-	require.NoError(t, err)
-	require.NoError(t, st.Send("one"))
-	require.NoError(t, st.Recv(&rsp))
-	require.Equal(t, "re:one", rsp)
-	require.NoError(t, st.CloseSend())
-	require.Error(t, st.Recv(&rsp))
-
-	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
-	var out []byte
-	require.NoError(t, c.Call("/echo", big, &out, 5*time.Second))
-	require.True(t, bytes.Equal(big, out))
-}
-
 func BenchmarkEcho100(b *testing.B) {
 	s, addr := serve(b)
 	s.Handler.Handle("/echo", func(ctx *arpc.Context) { ctx.Write(ctx.Body()) })

@@ -27,11 +27,14 @@ type Stream struct {
 	conn   *conn
 	id     uint64
 	method string
-	local  bool // opened by this side
+	local  bool            // opened by this side
+	opener context.Context // of OpenStream, nil for a stream of the peer
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	ready  chan struct{} // capacity 1: something is in the queue
 	ended  chan struct{} // closed when nothing more comes
+
+	counted bool // in streamTable.busy; guarded by streamTable.mu
 
 	// Guarded by mu.
 	mu        sync.Mutex
@@ -43,6 +46,7 @@ type Stream struct {
 	peerEnded bool  // the peer's end bit has come
 	sendErr   error // why Send fails; ErrStreamClosed when this side has closed
 	endSent   bool
+	stop      func() bool // no longer wait for the end of the opener's context
 }
 
 // OpenStream opens a stream to the peer's handler of method. With version 1 of
@@ -205,10 +209,19 @@ func (s *Stream) pop() (data []byte, err error, ok bool) {
 	s.conn.streamBytes.Add(-int64(len(data)))
 	if s.head == len(s.queue) {
 		s.queue, s.head = s.queue[:0], 0
+		s.settled()
 	} else {
 		s.signal() // for another receiver
 	}
 	return data, nil, true
+}
+
+// settled lets the opener's context go when nothing is left to do at its end.
+// Guarded by mu.
+func (s *Stream) settled() {
+	if s.recvEnded && s.endSent && s.head == len(s.queue) && s.stop != nil {
+		s.stop()
+	}
 }
 
 func (s *Stream) signal() {
@@ -255,7 +268,8 @@ func (s *Stream) endRecv(err error) {
 
 // Close ends the stream both ways: the peer's Recv returns io.EOF, what it
 // still sends is dropped, and so is what was not received yet. It does not
-// wait. A second Close does nothing.
+// wait. A second Close does nothing. A stream that is not received to its end
+// holds what has come until it is closed, or the context it was opened with ends.
 func (s *Stream) Close() error {
 	s.drop(ErrStreamClosed)
 	s.discard()
@@ -273,12 +287,19 @@ func (s *Stream) drop(err error) {
 	s.cancel(err)
 }
 
+// abandon closes a stream whose opener's context has ended.
+func (s *Stream) abandon() {
+	s.drop(contextError(s.opener, false))
+	s.discard()
+}
+
 // discard empties the queue.
 func (s *Stream) discard() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conn.streamBytes.Add(-int64(s.queued))
 	s.queue, s.head, s.queued = nil, 0, 0
+	s.settled()
 }
 
 // lost ends the stream with its connection.
@@ -316,6 +337,7 @@ func (s *Stream) serve(fn StreamHandlerFunc, gate chan struct{}) {
 	if gate != nil {
 		<-gate
 	}
+	defer s.conn.streams.served(s)
 	defer s.Close()
 	s.conn.guard("stream handler of "+s.method, func() { fn(s) })
 }
@@ -327,6 +349,7 @@ type streamTable struct {
 	lastID uint64
 	local  map[uint64]*Stream
 	remote map[uint64]*Stream
+	busy   int                 // dropped streams of the peer whose handlers still run
 	gone   map[uint64]struct{} // ids of the peer's streams that are dropped, until their end bit
 	cause  error
 }
@@ -343,7 +366,7 @@ func (t *streamTable) openLocal(ctx context.Context, c *conn, method string) (*S
 	if t.cause != nil {
 		return nil, unsent(t.cause)
 	}
-	if n := len(t.local) + len(t.remote); n >= c.settings.maxStreams {
+	if n := len(t.local) + len(t.remote) + t.busy; n >= c.settings.maxStreams {
 		return nil, unsent(Errorf(CodeResourceExhausted, "arpc: %d streams are open on the connection, the limit (WithMaxStreams)", n))
 	}
 	t.lastID++
@@ -352,7 +375,10 @@ func (t *streamTable) openLocal(ctx context.Context, c *conn, method string) (*S
 		t.local = make(map[uint64]*Stream)
 	}
 	t.local[s.id] = s
-	context.AfterFunc(s.ctx, func() { s.drop(contextError(s.ctx, false)) })
+	s.opener = ctx
+	s.mu.Lock()
+	s.stop = context.AfterFunc(ctx, s.abandon)
+	s.mu.Unlock()
 	return s, nil
 }
 
@@ -363,20 +389,37 @@ func (t *streamTable) received(r *reader, snap *snapshot, h wire.Header, frame [
 	s, refused := t.find(c, snap, h, string(method))
 	end := h.Cmd&wire.StreamEnd != 0
 	if s == nil {
-		c.drop(frame, "no such stream")
 		if refused != nil {
 			c.settings.logger.Debug("arpc: stream refused", "peer", c.peer(), "cause", refused)
 			c.reply(wire.Header{Cmd: wire.CmdStream | wire.StreamEnd, Seq: h.Seq}, string(method), "")
 		}
+		r.drop(frame, "no such stream")
 		return
 	}
-	if (len(data) > 0 || !end) && !s.push(data) {
+	if (len(data) > 0 || !end) && !s.push(data) && !(t.reclaim() && s.push(data)) {
 		c.client.stats.overruns.Add(1)
 		s.drop(ErrStreamOverrun)
 	}
 	if end {
 		s.peerEnd()
 	}
+}
+
+// reclaim abandons streams whose opener's context has ended and reports whether
+// there were any. It happens by itself, but maybe a moment later.
+func (t *streamTable) reclaim() bool {
+	t.mu.Lock()
+	var ended []*Stream
+	for _, s := range t.local {
+		if s.opener.Err() != nil {
+			ended = append(ended, s)
+		}
+	}
+	t.mu.Unlock()
+	for _, s := range ended {
+		s.abandon()
+	}
+	return len(ended) > 0
 }
 
 // find returns the stream of a frame, opens it if the frame does, or says why
@@ -404,7 +447,7 @@ func (t *streamTable) find(c *conn, snap *snapshot, h wire.Header, method string
 		return nil, nil
 	case rt == nil:
 		refused = ErrMethodNotFound
-	case len(t.local)+len(t.remote) >= c.settings.maxStreams:
+	case len(t.local)+len(t.remote)+t.busy >= c.settings.maxStreams:
 		refused = NewError(CodeResourceExhausted, "arpc: too many streams (WithMaxStreams)")
 	}
 	if refused != nil {
@@ -440,33 +483,55 @@ func (t *streamTable) bury(c *conn, id uint64) {
 func (t *streamTable) remove(s *Stream) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	table := t.remote
 	if s.local {
-		delete(t.local, s.id)
+		table = t.local
+	}
+	if table[s.id] != s {
 		return
 	}
-	if t.remote[s.id] != s {
-		return
-	}
-	delete(t.remote, s.id)
+	delete(table, s.id)
 	s.mu.Lock()
-	moreMayCome := !s.peerEnded
+	s.settled()
+	moreMayCome := !s.peerEnded && !s.local
 	s.mu.Unlock()
 	if moreMayCome {
 		t.bury(s.conn, s.id)
+		s.counted = true
+		t.busy++
 	}
 }
 
-// reset drops the stream of a frame that makes no sense.
-func (t *streamTable) reset(c *conn, h wire.Header, err error) {
+// served is called when the handler of a stream of the peer has returned.
+func (t *streamTable) served(s *Stream) {
 	t.mu.Lock()
-	table := t.remote
-	if h.Cmd&wire.StreamOpener == 0 {
-		table = t.local
+	defer t.mu.Unlock()
+	if s.counted {
+		s.counted = false
+		t.busy--
 	}
-	s := table[h.Seq]
+}
+
+// reset drops the stream of a frame that makes no sense, or refuses the one that
+// it would have opened.
+func (t *streamTable) reset(c *conn, h wire.Header, method string, err error) {
+	opener := h.Cmd&wire.StreamOpener != 0
+	t.mu.Lock()
+	s := t.local[h.Seq]
+	if opener {
+		s = t.remote[h.Seq]
+	}
+	_, gone := t.gone[h.Seq]
+	opens := opener && s == nil && !gone
+	if opens && h.Cmd&wire.StreamEnd == 0 {
+		t.bury(c, h.Seq)
+	}
 	t.mu.Unlock()
 	if s != nil {
 		s.drop(err)
+	}
+	if opens {
+		c.reply(wire.Header{Cmd: wire.CmdStream | wire.StreamEnd, Seq: h.Seq}, method, "")
 	}
 }
 

@@ -2,6 +2,7 @@ package arpc_test
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"strconv"
 	"sync"
@@ -218,5 +219,30 @@ func TestSuiteNotificationsHaveNoAnswer(t *testing.T) {
 		for range cap(wrote) {
 			require.ErrorIs(t, suiteNext(t, wrote), arpc.ErrNotRequest)
 		}
+	})
+}
+
+// The Context of a handler ends with its connection, and with it what is derived
+// from it.
+func TestSuiteContextEndsWithTheConnection(t *testing.T) {
+	type key struct{}
+	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
+		began, ended := make(chan struct{}), make(chan error, 1)
+		p.Server.Handler.Handle("/wait", func(ctx *arpc.Context) {
+			ctx.Set(key{}, "value")
+			derived, cancel := context.WithCancel(ctx)
+			defer cancel()
+			if err := derived.Err(); err != nil || derived.Value(key{}) != "value" {
+				t.Errorf("the context has err %v and value %v", err, derived.Value(key{}))
+			}
+			close(began)
+			<-derived.Done()
+			ended <- errors.Join(ctx.Err(), derived.Err())
+		})
+		outcome := suiteAsync(t, p.Client, "/wait", nil)
+		suiteNext(t, began)
+		p.Client.Conn().Close()
+		require.ErrorIs(t, suiteNext(t, ended), context.Canceled)
+		require.Error(t, suiteNext(t, outcome).err)
 	})
 }

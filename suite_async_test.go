@@ -87,11 +87,14 @@ func TestSuiteAsyncExactlyOnceAtTheEnd(t *testing.T) {
 				var sending sync.WaitGroup
 				for range 4 {
 					sending.Go(func() {
-						for p.Client.CallAsync("/echo", "x", func(ctx *arpc.Context) {
-							if ran.Add(1) == 100 {
-								close(enough)
+						for range 5000 {
+							if p.Client.CallAsync("/echo", "x", func(*arpc.Context) {
+								if ran.Add(1) == 100 {
+									close(enough)
+								}
+							}, suitePatience) != nil {
+								return
 							}
-						}, suitePatience) == nil {
 							taken.Add(1)
 						}
 					})

@@ -1,0 +1,924 @@
+package arpc_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/arpc-go/arpc"
+	"github.com/arpc-go/arpc/internal/memconn"
+	"github.com/arpc-go/arpc/internal/wire"
+)
+
+// At predecessors a few bytes that announce a large message made the receiver
+// allocate all of it.
+func TestRow22_AnnouncedLengthAllocatesNothing(t *testing.T) {
+	const limit = 20 << 10 // bytes for each connection, both ends and the network between them
+	announce := wire.AppendHeader(nil, wire.Header{BodyLen: wire.DefaultMaxBodyLen, Cmd: wire.CmdRequest, MethodLen: 5, Seq: 1})
+	for name, c := range map[string]struct {
+		conns int
+		bytes []byte
+	}{
+		"four bytes":           {2000, announce[:4]},
+		"a header":             {500, announce},
+		"a header and a start": {500, append(announce, "/echo and what is to come"...)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rowEach(t, func(t *testing.T, ln rowNet) {
+				var reads rowTally
+				h := arpc.NewHandler()
+				h.BeforeRecv(func(nc net.Conn) error { reads.add(nc.RemoteAddr().String()); return nil })
+				s := rowServe(t, ln, arpc.WithHandler(h))
+				before := rowMemory()
+				for range c.conns {
+					nc, err := ln.Dial()
+					require.NoError(t, err)
+					defer nc.Close()
+					_, err = nc.Write(c.bytes)
+					require.NoError(t, err)
+				}
+				rowEventually(t, "the bytes are read", func() bool { return reads.atLeast(2) == c.conns })
+				require.Equal(t, c.conns, len(s.Clients()))
+				each := rowShrinks(int64(c.conns)*limit, func() int64 { return rowMemory() - before }) / int64(c.conns)
+				require.Less(t, each, int64(limit), "bytes for each connection")
+			})
+		})
+	}
+}
+
+// rowMemory returns the bytes in use, without what can be collected.
+func rowMemory() int64 {
+	runtime.GC()
+	runtime.GC() // empties the pools too
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}
+
+// rowShrinks waits a while for a measure to fall below a limit, and returns what
+// it is then.
+func rowShrinks(limit int64, measure func() int64) (n int64) {
+	for range 100 {
+		if n = measure(); n < limit {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return n
+}
+
+// At a predecessor a length that was too large, negative or at odds with another
+// one made the receiver panic.
+func TestRow23_NoLengthPanics(t *testing.T) {
+	var frames [][]byte
+	for _, body := range []uint32{0, 1, 15, 16, 200, 4 << 10, 4<<10 + 1, wire.DefaultMaxBodyLen + 1, math.MaxInt32, math.MaxInt32 + 1, math.MaxUint32 - 15, math.MaxUint32} {
+		for _, method := range []byte{0, 1, 16, 127, 128, 255} {
+			for _, cmd := range []byte{0, 1, 2, 3, 4, 5, 6, 0x46, 0x86, 0xc6, 7, 63, 64, 128, 255} {
+				h := wire.Header{BodyLen: body, Cmd: cmd, MethodLen: method, Seq: uint64(body) + uint64(method)}
+				frames = append(frames, append(wire.AppendHeader(nil, h), make([]byte, min(body, 300))...))
+			}
+		}
+	}
+	t.Run("at a server", func(t *testing.T) {
+		ln := memconn.Listen()
+		s := rowServe(t, ln, arpc.WithMaxBodyLen(4<<10))
+		s.Handler.Handle("/echo", rowEcho)
+		for i, frame := range frames {
+			rowHostile(rowCaller(t, ln), frame)
+			if i%100 == 0 {
+				require.NoError(t, rowDial(t, ln.Dial).Call("/echo", "x", nil, rowPatience))
+			}
+		}
+	})
+	t.Run("at a client", func(t *testing.T) {
+		ln := memconn.Listen()
+		peers := rowScript(t, ln)
+		c := rowDial(t, ln.Dial, arpc.WithMaxBodyLen(4<<10))
+		c.Handler.Handle("/echo", rowEcho)
+		for _, frame := range frames {
+			rowHostile(rowNext(t, "the client dials", peers), frame)
+		}
+		p := rowNext(t, "the client dials", peers)
+		require.NoError(t, p.request(1, "/echo", "still there"))
+		require.Equal(t, "still there", p.next().payload)
+	})
+}
+
+// rowHostile sends a frame, a good one behind it, and then nothing more. It
+// waits until the other end has closed.
+func rowHostile(p *rowPeer, frame []byte) {
+	p.t.Helper()
+	p.writeRaw(frame)
+	p.request(1, "/echo", "x")
+	p.nc.(*memconn.Conn).CloseWrite()
+	p.ended()
+	p.nc.Close()
+}
+
+// At a predecessor a panic in a handler took the process down.
+func TestRow25_PanicLeavesTheProcessAndTheConnectionAlive(t *testing.T) {
+	rowInChild(t, func(t *testing.T) {
+		for how, boom := range map[string]func(){
+			"panics":             func() { panic("on purpose") },
+			"panics with nil":    func() { panic(nil) },
+			"ends its goroutine": runtime.Goexit,
+		} {
+			for where, plant := range rowMines {
+				t.Run(where+" "+how, func(t *testing.T) {
+					rowEach(t, func(t *testing.T, ln rowNet) { rowMineField(t, ln, plant, boom) })
+				})
+			}
+		}
+	})
+}
+
+// rowMines put code that misbehaves wherever the engine calls the user's.
+var rowMines = map[string]func(h *arpc.Handler, boom func()){
+	"a handler": func(h *arpc.Handler, boom func()) { h.Handle("/mine", func(*arpc.Context) { boom() }) },
+	"a slow handler": func(h *arpc.Handler, boom func()) {
+		h.Handle("/mine", func(*arpc.Context) { time.Sleep(4 * time.Millisecond); boom() })
+	},
+	"an ordered handler": func(h *arpc.Handler, boom func()) {
+		h.Handle("/mine", func(*arpc.Context) { boom() }, false)
+	},
+	"a handler that has answered": func(h *arpc.Handler, boom func()) {
+		h.Handle("/mine", func(ctx *arpc.Context) { ctx.Write("x"); boom() })
+	},
+	"a handler that has detached": func(h *arpc.Handler, boom func()) {
+		h.Handle("/mine", func(ctx *arpc.Context) { defer boom(); ctx.Detach().Write("x") })
+	},
+	"middleware before": func(h *arpc.Handler, boom func()) {
+		h.Use(func(*arpc.Context) { boom() })
+		h.Handle("/mine", rowEcho)
+	},
+	"middleware behind": func(h *arpc.Handler, boom func()) {
+		h.Handle("/mine", rowEcho)
+		h.Use(func(*arpc.Context) { boom() })
+	},
+	"middleware around": func(h *arpc.Handler, boom func()) {
+		h.Use(func(ctx *arpc.Context) { ctx.Next(); boom() })
+		h.Handle("/mine", rowEcho)
+	},
+	"the not-found handler": func(h *arpc.Handler, boom func()) { h.HandleNotFound(func(*arpc.Context) { boom() }) },
+	"a stream handler":      func(h *arpc.Handler, boom func()) { h.HandleStream("/mine", func(*arpc.Stream) { boom() }) },
+	"the connected hook":    func(h *arpc.Handler, boom func()) { h.HandleConnected(func(*arpc.Client) { boom() }) },
+	"the disconnected hook": func(h *arpc.Handler, boom func()) { h.HandleDisconnected(func(*arpc.Client) { boom() }) },
+	"the reconnect hook":    func(h *arpc.Handler, boom func()) { h.HandleReconnect(func(*arpc.Client, int, error) { boom() }) },
+	"the overstock hook":    func(h *arpc.Handler, boom func()) { h.HandleOverstock(func(*arpc.Client) { boom() }) },
+	"the message-dropped hook": func(h *arpc.Handler, boom func()) {
+		h.HandleMessageDropped(func(*arpc.Client, *arpc.Message) { boom() })
+	},
+	"the session-miss hook": func(h *arpc.Handler, boom func()) { h.HandleSessionMiss(func(*arpc.Client, *arpc.Message) { boom() }) },
+	"the before-recv hook":  func(h *arpc.Handler, boom func()) { h.BeforeRecv(func(net.Conn) error { boom(); return nil }) },
+	"the before-send hook":  func(h *arpc.Handler, boom func()) { h.BeforeSend(func(net.Conn) error { boom(); return nil }) },
+	"the reader wrapper": func(h *arpc.Handler, boom func()) {
+		h.SetReaderWrapper(func(nc net.Conn) io.Reader { boom(); return nc })
+	},
+	"a wrapped reader": func(h *arpc.Handler, boom func()) {
+		h.SetReaderWrapper(func(nc net.Conn) io.Reader { return rowMinedReader{nc, boom} })
+	},
+	"a coder that encodes": func(h *arpc.Handler, boom func()) { h.UseCoder(rowMinedCoder{encode: boom}) },
+	"a coder that decodes": func(h *arpc.Handler, boom func()) { h.UseCoder(rowMinedCoder{decode: boom}) },
+	"an error's text": func(h *arpc.Handler, boom func()) {
+		h.Handle("/mine", func(ctx *arpc.Context) { ctx.Error(rowMinedError(boom)) })
+	},
+	"an encoded value": func(h *arpc.Handler, boom func()) {
+		h.Handle("/mine", func(ctx *arpc.Context) { ctx.Write(rowMinedValue(boom)) })
+	},
+	"a decoded value": func(h *arpc.Handler, boom func()) {
+		h.Handle("/mine", func(ctx *arpc.Context) { v := rowMinedValue(boom); ctx.Bind(&v) })
+	},
+}
+
+type rowMinedReader struct {
+	io.Reader
+	boom func()
+}
+
+func (r rowMinedReader) Read(p []byte) (int, error) { r.boom(); return r.Reader.Read(p) }
+
+type rowMinedCoder struct{ encode, decode func() }
+
+func (c rowMinedCoder) Encode(_ *arpc.Client, m *arpc.Message) *arpc.Message {
+	if c.encode != nil && m.Cmd() == arpc.CmdResponse {
+		c.encode()
+	}
+	return m
+}
+
+func (c rowMinedCoder) Decode(_ *arpc.Client, m *arpc.Message) *arpc.Message {
+	if c.decode != nil {
+		c.decode()
+	}
+	return m
+}
+
+type rowMinedError func()
+
+func (e rowMinedError) Error() string { e(); return "no" }
+
+type rowMinedValue func()
+
+func (v rowMinedValue) MarshalJSON() ([]byte, error)  { v(); return []byte("1"), nil }
+func (v *rowMinedValue) UnmarshalJSON(b []byte) error { (*v)(); return nil }
+
+// rowMineField does all that calls the user's code while a mine is armed, then
+// clears it: connections must work, the old one or the next.
+func rowMineField(t *testing.T, ln rowNet, plant func(*arpc.Handler, func()), boom func()) {
+	var armed atomic.Bool
+	h := arpc.NewHandler(arpc.WithSendQueue(100, 4<<10))
+	h.Handle("/echo", rowEcho, true)
+	plant(h, func() {
+		if armed.Load() {
+			boom()
+		}
+	})
+	line := &rowLine{net: ln}
+	s := rowServe(t, ln, arpc.WithHandler(h))
+	c := rowDial(t, line.Dial, arpc.WithHandler(h))
+	require.NoError(t, c.Call("/echo", "x", nil, rowPatience))
+	onServer := rowClient(t, s)
+	armed.Store(true)
+	p := rowCaller(t, ln)
+	p.write(wire.Header{Cmd: wire.CmdResponse, Seq: 1 << 60}, "/miss", "")
+	p.write(wire.Header{Cmd: wire.CmdNotify}, "/dropped", "")
+	for _, end := range []*arpc.Client{c, onServer, c} {
+		rowSoon(t, "calls end", func() {
+			end.Call("/echo", "x", nil, rowPatience)
+			end.Call("/mine", "1", nil, rowPatience)
+			end.Call("/missing", "1", nil, rowPatience)
+		})
+		end.Notify("/mine", "1", rowPatience)
+		ran := make(chan bool, 1)
+		if end.CallAsync("/mine", "1", func(*arpc.Context) { ran <- true; panic("on purpose") }, rowPatience) == nil {
+			rowNext(t, "the callback runs", ran)
+		}
+		if st, err := end.OpenStream(t.Context(), "/mine"); err == nil {
+			st.Send("x")
+			rowSoon(t, "the stream ends", func() { st.Recv(nil) })
+		}
+		line.cut()
+	}
+	armed.Store(false)
+	rowEventually(t, "the client works", func() bool { return c.Call("/echo", "x", nil, rowPatience) == nil })
+	require.NoError(t, rowDial(t, ln.Dial).Call("/echo", "x", nil, rowPatience))
+}
+
+// A panic that is told to the caller ends nothing else, not even the connection.
+func TestRow25_PanicInAHandlerKeepsTheConnection(t *testing.T) {
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		s, c := rowPair(t, ln)
+		s.Handler.Handle("/panic", func(*arpc.Context) { panic("secret") })
+		s.Handler.HandleStream("/panic", func(*arpc.Stream) { panic("secret") })
+		s.Handler.Handle("/echo", rowEcho)
+		before := rowClient(t, s)
+		for range 50 {
+			err := c.Call("/panic", nil, nil, rowPatience)
+			require.True(t, arpc.IsRemote(err), "%v", err)
+			require.NotContains(t, err.Error(), "secret")
+			require.NoError(t, c.Notify("/panic", nil, rowPatience))
+			st, err := c.OpenStream(t.Context(), "/panic")
+			require.NoError(t, err)
+			require.NoError(t, st.Send("x"))
+			require.Error(t, st.Recv(nil))
+			require.NoError(t, c.Call("/echo", nil, nil, rowPatience))
+		}
+		require.Same(t, before, rowClient(t, s))
+		require.NoError(t, c.Err())
+	})
+}
+
+// At a predecessor receiving at the end of a stream dereferenced nil.
+func TestRow26_ReceivingAtTheEndOfAStreamIsEOF(t *testing.T) {
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		s, c := rowPair(t, ln)
+		s.Handler.HandleStream("/two", func(st *arpc.Stream) {
+			st.Send("a")
+			st.Send(map[string]int{"b": 1})
+		})
+		s.Handler.HandleStream("/none", func(*arpc.Stream) {})
+		open := func(method string) *arpc.Stream {
+			st, err := c.OpenStream(t.Context(), method)
+			require.NoError(t, err)
+			require.NoError(t, st.CloseSend())
+			return st
+		}
+		st := open("/two")
+		var text string
+		var value map[string]int
+		require.NoError(t, st.Recv(&text))
+		require.NoError(t, st.Recv(&value))
+		require.Equal(t, map[string]int{"b": 1}, value)
+		for range 3 {
+			require.Equal(t, io.EOF, st.Recv(&text))
+			require.Equal(t, io.EOF, st.Recv(&value))
+			require.Equal(t, io.EOF, st.Recv(nil))
+			require.Equal(t, io.EOF, st.RecvContext(context.Background(), &text))
+			for range st.RecvSeq() {
+				require.Fail(t, "a message behind the end")
+			}
+		}
+		st = open("/none")
+		require.Equal(t, io.EOF, st.Recv(&text))
+
+		st = open("/two")
+		require.NoError(t, st.Close())
+		rowSoon(t, "Recv of a closed stream returns", func() { assert.Error(t, st.Recv(&text)) })
+
+		st = open("/two")
+		rowSoon(t, "many receive at the end", func() {
+			var all sync.WaitGroup
+			for range 10 {
+				all.Go(func() {
+					for st.Recv(nil) == nil {
+						continue
+					}
+				})
+			}
+			all.Wait()
+		})
+
+		st, err := c.OpenStream(t.Context(), "/none")
+		require.NoError(t, err)
+		c.Stop()
+		rowSoon(t, "Recv of a lost stream returns", func() { assert.ErrorIs(t, st.Recv(&text), arpc.ErrClosed) })
+		require.ErrorIs(t, st.Recv(&text), arpc.ErrClosed)
+		require.Error(t, st.Send("x"))
+	})
+}
+
+// At a predecessor closing twice panicked.
+func TestRow27_ClosingTwiceIsHarmless(t *testing.T) {
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		s, c := rowPair(t, ln)
+		s.Handler.HandleStream("/stream", func(st *arpc.Stream) {
+			<-st.Context().Done()
+			rowTwice(t, map[string]func(){"Close": func() { st.Close() }, "CloseSend": func() { st.CloseSend() }})
+		})
+		st, err := c.OpenStream(t.Context(), "/stream")
+		require.NoError(t, err)
+		require.NoError(t, st.Send("x"))
+		pool, err := arpc.NewClientPool(ln.Dial, 3)
+		require.NoError(t, err)
+		onServer := s.Clients()
+		rowTwice(t, map[string]func(){
+			"Stream.CloseSend": func() { st.CloseSend() },
+			"Stream.Close":     func() { st.Close() },
+		})
+		rowTwice(t, map[string]func(){
+			"Conn.Close":          func() { c.Conn().Close() },
+			"Client.Stop":         c.Stop,
+			"Client.Shutdown":     func() { c.Shutdown(context.Background()) },
+			"Client.Restart":      func() { c.Restart() },
+			"ClientPool.Stop":     pool.Stop,
+			"ClientPool.Shutdown": func() { pool.Shutdown(context.Background()) },
+		})
+		rowTwice(t, map[string]func(){
+			"Server.Stop":          s.Stop,
+			"Server.Shutdown":      func() { s.Shutdown(context.Background()) },
+			"accepted Client.Stop": func() { onServer[0].Stop() },
+		})
+		rowTwice(t, map[string]func(){"Listener.Close": func() { ln.Close() }})
+		rowUseAfterStop(t, s, c, st)
+	})
+}
+
+// rowTwice calls each function three times, twice at the same time.
+func rowTwice(t *testing.T, fs map[string]func()) {
+	var all sync.WaitGroup
+	for name, f := range fs {
+		for range 2 {
+			all.Go(func() { rowSoon(t, name, f) })
+		}
+	}
+	all.Wait()
+	for name, f := range fs {
+		rowSoon(t, name+" again", f)
+	}
+}
+
+func rowUseAfterStop(t *testing.T, s *arpc.Server, c *arpc.Client, st *arpc.Stream) {
+	require.ErrorIs(t, c.Call("/x", nil, nil, rowPatience), arpc.ErrClosed)
+	require.ErrorIs(t, c.Notify("/x", nil, rowPatience), arpc.ErrClosed)
+	require.ErrorIs(t, c.Restart(), arpc.ErrClosed)
+	require.ErrorIs(t, c.PushMsg(s.NewMessage(arpc.CmdNotify, "/x", nil), rowPatience), arpc.ErrClosed)
+	_, err := c.OpenStream(t.Context(), "/x")
+	require.ErrorIs(t, err, arpc.ErrClosed)
+	require.Error(t, st.Send("x"))
+	require.Error(t, st.Recv(nil))
+	c.Set("key", 1)
+	c.OnDisconnected(func(*arpc.Client) {})
+	require.NotNil(t, c.Conn())
+	require.Error(t, c.Err())
+	require.NoError(t, s.Broadcast("/x", nil))
+	require.Empty(t, s.Clients())
+	require.ErrorIs(t, s.Serve(memconn.Listen()), arpc.ErrServerClosed)
+	require.ErrorIs(t, s.Run("127.0.0.1:0"), arpc.ErrServerClosed)
+}
+
+// A server may be stopped before it serves.
+func TestRow27_StoppingBeforeServingIsHarmless(t *testing.T) {
+	for name, stop := range map[string]func(*arpc.Server){
+		"Stop":     (*arpc.Server).Stop,
+		"Shutdown": func(s *arpc.Server) { s.Shutdown(context.Background()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, ln := arpc.NewServer(), memconn.Listen()
+			stop(s)
+			stop(s)
+			require.ErrorIs(t, s.Serve(ln), arpc.ErrServerClosed)
+			_, err := ln.Dial()
+			require.Error(t, err, "the listener is closed")
+		})
+	}
+}
+
+// Predecessors dialled 10,000 times in 100 ms, or once a second for ever and all
+// clients in step.
+func TestRow28_ReconnectingBacksOff(t *testing.T) {
+	for name, outage := range map[string]func(net.Conn) error{
+		"nobody listens":            func(net.Conn) error { return errRowDown },
+		"the peer closes at once":   func(nc net.Conn) error { nc.Close(); return nil },
+		"the peer breaks at once":   func(nc net.Conn) error { rowCut(nc); return nil },
+		"the peer says nonsense":    func(nc net.Conn) error { nc.Write(make([]byte, 99)); return nil },
+		"the dialer panics":         func(net.Conn) error { panic("on purpose") },
+		"the dialer returns no one": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ln := memconn.Listen()
+				s := rowServe(t, ln)
+				s.Handler.Handle("/echo", rowEcho)
+				log := &rowDialLog{start: time.Now()}
+				c, err := arpc.NewClient(func() (net.Conn, error) {
+					switch {
+					case !log.add():
+						return ln.Dial()
+					case outage == nil:
+						return nil, nil
+					}
+					near, far := memconn.Pipe()
+					return near, outage(far)
+				})
+				require.NoError(t, err)
+				log.setDown(true)
+				rowCut(c.Conn())
+				time.Sleep(10 * time.Minute)
+				log.setDown(false)
+				rowCheckBackOff(t, log.times()[1:])
+
+				time.Sleep(11 * time.Second)
+				require.NoError(t, c.Call("/echo", nil, nil, rowPatience))
+				rowCut(c.Conn())
+				time.Sleep(101 * time.Millisecond)
+				require.NoError(t, c.Call("/echo", nil, nil, rowPatience), "after a success it begins with short waits")
+				c.Stop()
+				s.Stop()
+			})
+		})
+	}
+}
+
+// rowDialLog notes when a client dials.
+type rowDialLog struct {
+	start time.Time
+
+	mu    sync.Mutex
+	down  bool
+	dials []time.Duration // since start
+}
+
+// add notes a dial and reports whether the line is down.
+func (l *rowDialLog) add() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dials = append(l.dials, time.Since(l.start))
+	return l.down
+}
+
+func (l *rowDialLog) setDown(down bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = down
+}
+
+func (l *rowDialLog) times() []time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.dials)
+}
+
+// rowCheckBackOff looks at when a client dialled in an outage of ten minutes,
+// with the default waits: random, up to 100 ms at first and 10 s in the end.
+func rowCheckBackOff(t *testing.T, dials []time.Duration) {
+	require.InDelta(t, 128, len(dials), 48)
+	require.LessOrEqual(t, dials[0], 100*time.Millisecond)
+	ceiling, short, long := 100*time.Millisecond, 0, 0
+	last := time.Duration(0)
+	for i, at := range dials {
+		wait := at - last
+		last = at
+		require.LessOrEqual(t, wait, ceiling, "before attempt %d", i+1)
+		ceiling = min(2*ceiling, 10*time.Second)
+		switch {
+		case wait < 3*time.Second:
+			short++
+		case wait > 7*time.Second:
+			long++
+		}
+	}
+	require.Greater(t, short, 15, "the waits are random")
+	require.Greater(t, long, 15, "the waits are random")
+}
+
+// The same failure when a server restarts: its clients do not come in step.
+func TestRow28_ClientsOfARestartedServerDoNotComeInStep(t *testing.T) {
+	const n = 200
+	synctest.Test(t, func(t *testing.T) {
+		ln := memconn.Listen()
+		s := rowServe(t, ln)
+		h := arpc.NewHandler()
+		log := &rowDialLog{}
+		lines := make([]*rowLine, n)
+		for i := range lines {
+			lines[i] = &rowLine{net: ln}
+			c, err := arpc.NewClient(func() (net.Conn, error) {
+				log.add()
+				return lines[i].Dial()
+			}, arpc.WithHandler(h))
+			require.NoError(t, err)
+			t.Cleanup(c.Stop)
+		}
+		log.start = time.Now()
+		for _, line := range lines {
+			line.setDown(true)
+			line.cut()
+		}
+		time.Sleep(time.Second)
+		dials := log.times()[n:]
+		require.Greater(t, len(dials), n)
+		require.Less(t, len(dials), 8*n)
+		early := 0
+		for _, at := range dials {
+			if at < time.Millisecond {
+				early++
+			}
+		}
+		require.Less(t, early, n/8)
+		for _, line := range lines {
+			line.setDown(false)
+		}
+		s.Stop()
+	})
+}
+
+// A limit of attempts counts connections that were of no use too.
+func TestRow28_ClientGivesUpAfterItsAttempts(t *testing.T) {
+	for name, dial := range map[string]func() (net.Conn, error){
+		"nobody listens":          func() (net.Conn, error) { return nil, errRowDown },
+		"the peer closes at once": func() (net.Conn, error) { near, far := memconn.Pipe(); far.Close(); return near, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ln := memconn.Listen()
+				s := rowServe(t, ln)
+				var dials atomic.Int64
+				c, err := arpc.NewClient(func() (net.Conn, error) {
+					if dials.Add(1) == 1 {
+						return ln.Dial()
+					}
+					return dial()
+				}, arpc.WithReconnect(time.Second, time.Second, 5))
+				require.NoError(t, err)
+				rowCut(c.Conn())
+				time.Sleep(time.Minute)
+				require.True(t, rowIsClosed(c.Done()))
+				require.EqualValues(t, 6, dials.Load())
+				require.ErrorContains(t, c.Err(), "WithReconnect")
+				require.ErrorIs(t, c.Call("/x", nil, nil, rowPatience), arpc.ErrClosed)
+				c.Stop()
+				s.Stop()
+			})
+		})
+	}
+}
+
+// Predecessors started a goroutine for each message, without limit.
+func TestRow29_HandlersOfAConnectionAreLimited(t *testing.T) {
+	const limit, n = 10, 500
+	for name, c := range map[string]struct {
+		mode   []bool
+		most   int64
+		detach bool
+	}{
+		"concurrent": {[]bool{true}, limit, false},
+		"default":    {nil, limit, false},
+		"ordered":    {[]bool{false}, 1, false},
+		"detached":   {nil, limit, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, client := rowPair(t, memconn.Listen(), arpc.WithMaxInflight(limit))
+				release := make(chan struct{})
+				var running, most, answered atomic.Int64
+				work := func(ctx *arpc.Context) {
+					most.Store(max(most.Load(), running.Add(1)))
+					<-release
+					running.Add(-1)
+					assert.NoError(t, ctx.Write(nil))
+				}
+				s.Handler.Handle("/work", func(ctx *arpc.Context) {
+					if c.detach {
+						go work(ctx.Detach())
+						return
+					}
+					work(ctx)
+				}, c.mode...)
+				before := runtime.NumGoroutine()
+				for range n {
+					require.NoError(t, client.CallAsync("/work", nil, func(ctx *arpc.Context) {
+						assert.NoError(t, ctx.Bind(nil))
+						answered.Add(1)
+					}, arpc.TimeForever))
+				}
+				time.Sleep(time.Second) // the handlers pass for slow
+				synctest.Wait()
+				require.Equal(t, c.most, running.Load())
+				require.LessOrEqual(t, runtime.NumGoroutine(), before+limit+5)
+				close(release)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				require.EqualValues(t, n, answered.Load())
+				require.Equal(t, c.most, most.Load())
+				client.Stop()
+				s.Stop()
+			})
+		})
+	}
+}
+
+// The same failure for notifications, whose sender has to wait.
+func TestRow29_NotificationsOfAConnectionAreLimited(t *testing.T) {
+	const limit, n = 10, 500
+	for name, mode := range map[string][]bool{"concurrent": {true}, "ordered": {false}, "default": nil} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				opts := []arpc.Option{arpc.WithMaxInflight(limit), arpc.WithSendQueue(50, 1<<20), arpc.WithWriteTimeout(0)}
+				s, c := rowPair(t, memconn.Listen(memconn.WithBuffer(1<<10)), opts...)
+				release := make(chan struct{})
+				var handled, sent atomic.Int64
+				s.Handler.Handle("/told", func(*arpc.Context) { <-release; handled.Add(1) }, mode...)
+				before := runtime.NumGoroutine()
+				go func() {
+					for range n {
+						assert.NoError(t, c.Notify("/told", nil, arpc.TimeForever))
+						sent.Add(1)
+					}
+				}()
+				time.Sleep(time.Second)
+				synctest.Wait()
+				require.Less(t, sent.Load(), int64(n/2), "the sender waits")
+				require.LessOrEqual(t, runtime.NumGoroutine(), before+limit+6)
+				close(release)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				require.EqualValues(t, n, handled.Load())
+				c.Stop()
+				s.Stop()
+			})
+		})
+	}
+}
+
+// The same failure for streams.
+func TestRow29_StreamsOfAConnectionAreLimited(t *testing.T) {
+	const limit = 10
+	synctest.Test(t, func(t *testing.T) {
+		ln := memconn.Listen()
+		s := rowServe(t, ln, arpc.WithMaxStreams(limit))
+		s.Handler.Handle("/echo", rowEcho)
+		var running atomic.Int64
+		s.Handler.HandleStream("/stream", func(st *arpc.Stream) {
+			running.Add(1)
+			<-st.Context().Done()
+		})
+		c := rowDial(t, ln.Dial)
+		refused := 0
+		var streams []*arpc.Stream
+		for range 10 * limit {
+			st, err := c.OpenStream(t.Context(), "/stream")
+			require.NoError(t, err)
+			require.NoError(t, st.Send("x"))
+			streams = append(streams, st)
+		}
+		synctest.Wait()
+		require.EqualValues(t, limit, running.Load())
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		for _, st := range streams {
+			if err := st.RecvContext(ended, nil); !errors.Is(err, context.Canceled) {
+				refused++
+			}
+		}
+		require.Equal(t, 9*limit, refused)
+		require.NoError(t, c.Call("/echo", nil, nil, rowPatience))
+		c.Stop()
+		s.Stop()
+	})
+}
+
+// At predecessors one failed accept stopped the server.
+func TestRow31_ServerSurvivesAcceptsThatFailForAMoment(t *testing.T) {
+	for name, fail := range map[string]error{
+		"no descriptors left":        &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)},
+		"no descriptors left at all": &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.ENFILE)},
+		"a timeout":                  &net.OpError{Op: "accept", Err: os.ErrDeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ln := &rowFlakyListener{Listener: memconn.Listen(), fails: 20, err: fail}
+				s := rowServe(t, ln)
+				s.Handler.Handle("/echo", rowEcho)
+				c := rowDial(t, ln.Listener.Dial)
+				require.NoError(t, c.Call("/echo", nil, nil, rowPatience))
+				require.Zero(t, ln.fails)
+				c.Stop()
+				s.Stop()
+			})
+		})
+	}
+}
+
+// rowFlakyListener fails to accept some times.
+type rowFlakyListener struct {
+	*memconn.Listener
+	fails int
+	err   error
+}
+
+func (l *rowFlakyListener) Accept() (net.Conn, error) {
+	if l.fails > 0 {
+		l.fails--
+		return nil, l.err
+	}
+	return l.Listener.Accept()
+}
+
+// An error that stays is not tried again for ever, and connections outlive it.
+func TestRow31_ServeReturnsAnErrorThatStays(t *testing.T) {
+	ln := &rowFlakyListener{Listener: memconn.Listen()}
+	s := arpc.NewServer()
+	s.Handler.Handle("/echo", rowEcho)
+	served := make(chan error, 1)
+	c1 := make(chan net.Conn, 1)
+	go func() {
+		nc, err := ln.Listener.Dial()
+		assert.NoError(t, err)
+		c1 <- nc
+	}()
+	first := true
+	go func() {
+		served <- s.Serve(&rowAcceptFunc{ln, func() (net.Conn, error) {
+			if first {
+				first = false
+				return ln.Listener.Accept()
+			}
+			return nil, errRowDown
+		}})
+	}()
+	nc := rowNext(t, "dial", c1)
+	err := rowNext(t, "Serve returns", served)
+	require.ErrorIs(t, err, errRowDown)
+	require.NotErrorIs(t, err, arpc.ErrServerClosed)
+	c := rowDial(t, func() (net.Conn, error) { return nc, nil })
+	require.NoError(t, c.Call("/echo", nil, nil, rowPatience))
+	rowSoon(t, "Stop returns", s.Stop)
+}
+
+type rowAcceptFunc struct {
+	net.Listener
+	accept func() (net.Conn, error)
+}
+
+func (l rowAcceptFunc) Accept() (net.Conn, error) { return l.accept() }
+
+// A listener of any type will do, comparable or not.
+func TestRow31_AnyListenerWillDo(t *testing.T) {
+	rowInChild(t, func(t *testing.T) {
+		ln := memconn.Listen()
+		s := rowServe(t, rowAcceptFunc{ln, ln.Accept})
+		s.Handler.Handle("/echo", rowEcho)
+		require.NoError(t, rowDial(t, ln.Dial).Call("/echo", nil, nil, rowPatience))
+		rowSoon(t, "Stop returns", s.Stop)
+	})
+}
+
+// A server that waits to accept again can be stopped at once.
+func TestRow31_ServerThatCannotAcceptCanBeStopped(t *testing.T) {
+	ln := &rowFlakyListener{Listener: memconn.Listen(), fails: math.MaxInt, err: &net.OpError{Op: "accept", Err: syscall.EMFILE}}
+	s := rowServe(t, ln)
+	rowSoon(t, "Stop returns", s.Stop)
+}
+
+// At predecessors goroutines and table entries of closed connections stayed.
+func TestRow32_ClosedConnectionsLeaveNothing(t *testing.T) {
+	rowEach(t, func(t *testing.T, ln rowNet) {
+		s := rowServe(t, ln)
+		s.Handler.Handle("/echo", rowEcho)
+		s.Handler.Handle("/never", func(ctx *arpc.Context) { <-ctx.Done() })
+		s.Handler.HandleStream("/stream", func(st *arpc.Stream) { st.Recv(nil); st.Recv(nil) })
+		h := arpc.NewHandler(arpc.WithReconnect(time.Hour, time.Hour, 1))
+		rowComeAndGo(t, 100, ln, h) // makes what is made once
+		rowEventually(t, "all clients are gone", func() bool { return len(s.Clients()) == 0 })
+		goroutines, memory := runtime.NumGoroutine(), rowMemory()
+		rowComeAndGo(t, 1000, ln, h)
+		rowEventually(t, "all clients are gone", func() bool { return len(s.Clients()) == 0 })
+		rowEventually(t, "all goroutines are gone", func() bool { return runtime.NumGoroutine() <= goroutines+3 })
+		grown := rowShrinks(512<<10, func() int64 { return rowMemory() - memory })
+		require.Less(t, grown, int64(512<<10), "bytes that stay of 1000 connections")
+	})
+}
+
+// rowComeAndGo makes n connections, some at the same time, uses each for all
+// there is, and ends it in the middle.
+func rowComeAndGo(t *testing.T, n int, ln rowNet, h *arpc.Handler) {
+	var all sync.WaitGroup
+	for i := range 10 {
+		all.Go(func() {
+			for range n / 10 {
+				c, err := arpc.NewClient(ln.Dial, arpc.WithHandler(h))
+				if !assert.NoError(t, err) {
+					return
+				}
+				st, err := c.OpenStream(context.Background(), "/stream")
+				assert.NoError(t, err)
+				assert.NoError(t, st.Send("x"))
+				called := make(chan bool, 1)
+				assert.NoError(t, c.CallAsync("/never", "x", func(*arpc.Context) { called <- true }, rowPatience))
+				assert.NoError(t, c.Call("/echo", "x", nil, rowPatience))
+				if i%2 == 0 {
+					rowCut(c.Conn())
+				}
+				c.Stop()
+				<-called
+			}
+		})
+	}
+	rowSoon(t, "connections come and go", all.Wait)
+}
+
+// A predecessor's Close left the port open.
+func TestRow33_StopFreesThePort(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := ln.Addr().String()
+	for i := range 20 {
+		s := arpc.NewServer()
+		s.Handler.Handle("/echo", rowEcho)
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(ln) }()
+		if i%4 != 0 { // else it may be stopped before it has begun to serve
+			c := rowDial(t, func() (net.Conn, error) { return net.Dial("tcp", addr) }, arpc.WithReconnect(0, 0, 0))
+			require.NoError(t, c.Call("/echo", nil, nil, rowPatience))
+		}
+		if i%2 == 0 {
+			s.Stop()
+		} else {
+			require.NoError(t, s.Shutdown(t.Context()))
+		}
+		require.ErrorIs(t, rowNext(t, "Serve returns", served), arpc.ErrServerClosed)
+		ln, err = net.Listen("tcp", addr)
+		require.NoError(t, err, "round %d", i)
+	}
+	require.NoError(t, ln.Close())
+
+	s := arpc.NewServer()
+	served := make(chan error, 1)
+	go func() { served <- s.Run(addr) }()
+	rowEventually(t, "Run listens", func() bool {
+		nc, err := net.Dial("tcp", addr)
+		if err == nil {
+			nc.Close()
+		}
+		return err == nil
+	})
+	s.Stop()
+	ln, err = net.Listen("tcp", addr)
+	require.NoError(t, err)
+	require.NoError(t, ln.Close())
+	require.ErrorIs(t, rowNext(t, "Run returns", served), arpc.ErrServerClosed)
+}
