@@ -439,15 +439,6 @@ func (c *Client) shutdown(ctx context.Context) error {
 	return c.conn.Load().drain(ctx)
 }
 
-// lost notes why a connection has ended.
-func (c *Client) lost(cause error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state != StateClosed {
-		c.cause = cause
-	}
-}
-
 // disconnected runs the hooks for a connection that has ended.
 func (c *Client) disconnected(cn *conn) {
 	c.mu.Lock()

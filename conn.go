@@ -34,6 +34,7 @@ type conn struct {
 	watched atomic.Bool
 	reads   atomic.Uint64 // counts reads, for keepalive
 
+	atWork    atomic.Bool  // the reader has bytes to look at
 	draining  atomic.Bool  // new requests are refused
 	stopping  atomic.Bool  // stopped by this side: nothing more is dispatched
 	handling  atomic.Int64 // requests and notifications off the reader
@@ -256,8 +257,8 @@ func (c *conn) over() {
 	}
 	close(c.readerDone)
 	c.logEnd()
-	c.client.lost(c.err())
-	defer c.client.connEnded(c, c.useful) // also when a hook ends this goroutine
+	c.client.lost(c)
+	defer c.client.connEnded() // also when a hook ends this goroutine
 	c.ordered.finally(c, func() { c.client.disconnected(c) })
 }
 

@@ -22,7 +22,10 @@ func (c *conn) drain(ctx context.Context) error {
 	c.draining.Store(true)
 	ticker := time.NewTicker(drainTick)
 	defer ticker.Stop()
-	for !c.quiet() {
+	for quiet := 0; quiet < 2; {
+		if quiet++; !c.quiet() {
+			quiet = 0
+		}
 		select {
 		case <-ticker.C:
 		case <-c.done:
@@ -31,25 +34,23 @@ func (c *conn) drain(ctx context.Context) error {
 			return contextError(ctx, false)
 		}
 	}
+	c.mu.Lock()
+	c.out.closed = true
+	c.mu.Unlock()
 	c.linger(ctx)
 	return nil
 }
 
-// quiet reports whether no call, handler, stream or byte is under way. It is
-// sure of that: the reader looks at draining after it has marked the connection
-// as in a handler or counted the message, and quiet looks at these after
-// draining was set.
+// quiet reports whether no call, handler, stream or byte is under way. The
+// reader looks at draining after it has marked the connection as in a handler or
+// counted the message, and quiet looks at these after draining was set.
 func (c *conn) quiet() bool {
-	if c.handling.Load() > 0 || c.mark.Load()&markRunning != 0 || c.busy() {
+	if c.atWork.Load() || c.handling.Load() > 0 || c.mark.Load()&markRunning != 0 || c.busy() {
 		return false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.out.flushing || c.out.fill != nil {
-		return false
-	}
-	c.out.closed = true
-	return true
+	return !c.out.flushing && c.out.fill == nil
 }
 
 // linger closes our half and waits a moment for the peer's end. Closing at once

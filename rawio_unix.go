@@ -55,12 +55,15 @@ func (raw *rawConn) read(r *reader) (int, error) {
 
 // tryReadFD reports false to be called again when the socket is readable.
 func (raw *rawConn) tryReadFD(fd uintptr) bool {
+	atWork := &raw.reader.conn.atWork
+	atWork.Store(true) // before the bytes leave the socket
 	for {
 		n, err := syscall.Read(int(fd), raw.reader.space())
 		switch {
 		case err == syscall.EINTR:
 			continue
 		case err == syscall.EAGAIN:
+			atWork.Store(false)
 			return !raw.reader.mayWait()
 		case err != nil:
 			raw.readErr = os.NewSyscallError("read", err)

@@ -234,8 +234,10 @@ func (r *reader) fill() error {
 			return err
 		}
 		r.checkDeadline()
+		c.atWork.Store(false)
 		n, err := r.read()
 		if n > 0 {
+			c.atWork.Store(true)
 			r.w += n
 			c.reads.Add(1)
 			return nil

@@ -6,32 +6,40 @@ import (
 	"time"
 )
 
-// connEnded is called once for each connection, by its last reader. A
-// connection that carried nothing counts as a failed attempt to reconnect.
-func (c *Client) connEnded(cn *conn, useful bool) {
-	cause := cn.err()
-	if c.server != nil {
-		c.close(cause)
-		return
-	}
+// lost notes that a connection has ended, before the hooks are told: whether the
+// client comes back, and why it was lost. A connection that carried nothing
+// counts as a failed attempt to reconnect.
+func (c *Client) lost(cn *conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state == StateClosed {
 		return
 	}
-	if useful {
+	c.cause = cn.err()
+	if cn.useful {
 		c.attempts = 0
 	}
-	if cn.settings.reconnectAttempts == 0 {
+	closing := c.closing.Load()
+	if closing {
+		c.cause = ErrClosed
+	}
+	if c.server != nil || closing || cn.settings.reconnectAttempts == 0 {
 		c.state = StateClosed
 		close(c.done)
 		return
 	}
 	c.state = StateReconnecting
-	if !c.redialing {
+}
+
+// connEnded is called once for each connection, by its last reader, and has the
+// client come back.
+func (c *Client) connEnded() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == StateReconnecting && !c.redialing {
 		c.redialing = true
 		c.backingOff = make(chan struct{})
-		go c.redial(cause)
+		go c.redial(c.cause)
 	}
 }
 
@@ -153,11 +161,12 @@ func (c *Client) Restart() error {
 	if c.State() == StateClosed {
 		return ErrClosed
 	}
+	old := c.conn.Load() // not the one that the token may bring about
 	select {
 	case c.redialNow <- struct{}{}:
 	default:
 	}
-	c.conn.Load().fail(NewError(CodeUnavailable, "arpc: the client was restarted"))
+	old.fail(NewError(CodeUnavailable, "arpc: the client was restarted"))
 	return nil
 }
 

@@ -359,22 +359,22 @@ func rowFailsAtOnce(t *testing.T, c *arpc.Client, method string) {
 
 // The same failure when middleware between a request and its answer fails.
 func TestRow17_CallerHearsAtOnceWhenACoderFails(t *testing.T) {
-	for name, coder := range map[string]*rowBadCoder{
-		"refuses answers":               {encode: rowRefuse, errorsPass: true},
-		"panics on answers":             {encode: rowPanic, errorsPass: true},
-		"makes nonsense of answers":     {encode: rowNonsense, errorsPass: true},
-		"blows answers up":              {encode: rowBlowUp, errorsPass: true},
-		"refuses errors too":            {encode: rowRefuse},
-		"panics on errors too":          {encode: rowPanic},
-		"makes nonsense of errors too":  {encode: rowNonsense},
-		"blows errors up too":           {encode: rowBlowUp},
-		"refuses requests":              {decode: rowRefuse},
-		"panics on requests":            {decode: rowPanic},
-		"makes nonsense of requests":    {decode: rowNonsense},
-		"panics with half of a request": {decode: func(m *arpc.Message) *arpc.Message { m.Buffer = m.Buffer[:3]; panic("on purpose") }},
-	} {
-		t.Run(name, func(t *testing.T) {
-			rowInChild(t, func(t *testing.T) {
+	rowInChild(t, func(t *testing.T) {
+		for name, coder := range map[string]*rowBadCoder{
+			"refuses answers":               {encode: rowRefuse, errorsPass: true},
+			"panics on answers":             {encode: rowPanic, errorsPass: true},
+			"makes nonsense of answers":     {encode: rowNonsense, errorsPass: true},
+			"blows answers up":              {encode: rowBlowUp, errorsPass: true},
+			"refuses errors too":            {encode: rowRefuse},
+			"panics on errors too":          {encode: rowPanic},
+			"makes nonsense of errors too":  {encode: rowNonsense},
+			"blows errors up too":           {encode: rowBlowUp},
+			"refuses requests":              {decode: rowRefuse},
+			"panics on requests":            {decode: rowPanic},
+			"makes nonsense of requests":    {decode: rowNonsense},
+			"panics with half of a request": {decode: func(m *arpc.Message) *arpc.Message { m.Buffer = m.Buffer[:3]; panic("on purpose") }},
+		} {
+			t.Run(name, func(t *testing.T) {
 				ln := memconn.Listen()
 				s := rowServe(t, ln, arpc.WithMaxBodyLen(1<<10))
 				s.Handler.UseCoder(coder)
@@ -394,8 +394,8 @@ func TestRow17_CallerHearsAtOnceWhenACoderFails(t *testing.T) {
 					}
 				}
 			})
-		})
-	}
+		}
+	})
 }
 
 // rowBadCoder does something bad to messages whose method begins with /bad.

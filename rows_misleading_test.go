@@ -122,14 +122,13 @@ func TestRow34_CallsThatHaveNotLeftSaySo(t *testing.T) {
 		for c.Notify("/fill", make([]byte, 400), arpc.TimeZero) == nil {
 			synctest.Wait()
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		for name, wait := range map[string]func() error{
-			"CallWith":   func() error { return c.CallWith(ctx, "/x", nil, nil) },
-			"NotifyWith": func() error { return c.NotifyWith(ctx, "/x", nil) },
+		for name, wait := range map[string]func(context.Context) error{
+			"CallWith":   func(ctx context.Context) error { return c.CallWith(ctx, "/x", nil, nil) },
+			"NotifyWith": func(ctx context.Context) error { return c.NotifyWith(ctx, "/x", nil) },
 		} {
-			ctx, cancel = context.WithCancel(t.Context())
+			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
-			go func() { done <- wait() }()
+			go func() { done <- wait(ctx) }()
 			synctest.Wait()
 			require.Empty(t, done, name)
 			cancel()
@@ -137,7 +136,7 @@ func TestRow34_CallsThatHaveNotLeftSaySo(t *testing.T) {
 			require.ErrorIs(t, err, context.Canceled, name)
 			require.True(t, arpc.SafeToRetry(err), name)
 
-			err = wait() // with a context that has ended
+			err = wait(ctx) // with a context that has ended
 			require.ErrorIs(t, err, context.Canceled, name)
 			require.True(t, arpc.SafeToRetry(err), name)
 		}
@@ -273,7 +272,7 @@ func TestRow36_HandlersLearnThatTheConnectionHasEnded(t *testing.T) {
 				h.Handle("/notify", func(ctx *arpc.Context) { wait("notify", ctx) }, true)
 				h.Handle("/detach", func(ctx *arpc.Context) { d := ctx.Detach(); go wait("detached", d) })
 				h.Handle("/derived", func(ctx *arpc.Context) {
-					derived, cancel := context.WithTimeout(context.WithValue(ctx, "k", 1), rowPatience)
+					derived, cancel := context.WithTimeout(ctx, rowPatience)
 					defer cancel()
 					wait("derived", derived)
 				})
@@ -673,56 +672,59 @@ func rowPrograms(t *testing.T) (programs []rowProgram) {
 
 // A predecessor kept buffers as large as the largest message, for small ones.
 func TestRow42_LargeMessageLeavesNoLargeBuffer(t *testing.T) {
-	const keeps = 3 << 20
-	rowEach(t, func(t *testing.T, ln rowNet) {
-		s, c := rowPair(t, ln)
-		s.Handler.Handle("/len", func(ctx *arpc.Context) { ctx.Write(fmt.Sprint(len(ctx.Body()))) })
-		s.Handler.Handle("/back", func(ctx *arpc.Context) { ctx.Write(make([]byte, 48<<20)) })
-		s.Handler.Handle("/slow", func(ctx *arpc.Context) { time.Sleep(5 * time.Millisecond); ctx.Write(ctx.Body()[:5]) })
-		s.Handler.HandleStream("/stream", func(st *arpc.Stream) {
-			for b := range st.RecvSeq() {
-				st.Send(b)
-			}
-		})
-		small := func() {
-			for _, method := range []string{"/len", "/slow"} {
-				require.NoError(t, c.Call(method, "small", nil, rowPatience))
-			}
+	t.Run("tcp", func(t *testing.T) { rowLargeMessages(t, rowTCP(t), arpc.DefaultMaxBodyLen-100) })
+	t.Run("memory", func(t *testing.T) { rowLargeMessages(t, memconn.Listen(), 12<<20) })
+}
+
+// rowLargeMessages sends one request of a size, and other messages that are
+// large enough, over a connection that lives on.
+func rowLargeMessages(t *testing.T, ln rowNet, size int) {
+	const keeps, large = 3 << 20, 12 << 20
+	s, c := rowPair(t, ln)
+	s.Handler.Handle("/len", func(ctx *arpc.Context) { ctx.Write(fmt.Sprint(len(ctx.Body()))) })
+	s.Handler.Handle("/back", func(ctx *arpc.Context) { ctx.Write(make([]byte, large)) })
+	s.Handler.Handle("/slow", func(ctx *arpc.Context) { time.Sleep(5 * time.Millisecond); ctx.Write(ctx.Body()[:5]) })
+	s.Handler.HandleStream("/stream", func(st *arpc.Stream) {
+		for b := range st.RecvSeq() {
+			st.Send(b)
 		}
-		small()
-		large := make([]byte, 63<<20)
-		before := rowMemory()
-		for name, send := range map[string]func(){
-			"a request":      func() { require.NoError(t, c.Call("/len", large, nil, rowPatience)) },
-			"a slow request": func() { require.NoError(t, c.Call("/slow", large, nil, rowPatience)) },
-			"an answer": func() {
-				var rsp []byte
-				require.NoError(t, c.Call("/back", nil, &rsp, rowPatience))
-				require.Len(t, rsp, 48<<20)
-			},
-			"a notification": func() { require.NoError(t, c.Notify("/len", large, rowPatience)); small() },
-			"an asynchronous answer": func() {
-				got := make(chan int, 1)
-				require.NoError(t, c.CallAsync("/back", nil, func(ctx *arpc.Context) { got <- len(ctx.Body()) }, rowPatience))
-				require.Equal(t, 48<<20, rowNext(t, "the callback runs", got))
-			},
-			"a stream message": func() {
-				st, err := c.OpenStream(t.Context(), "/stream")
-				require.NoError(t, err)
-				require.NoError(t, st.Send(large))
-				var b []byte
-				require.NoError(t, st.Recv(&b))
-				require.Len(t, b, len(large))
-				require.NoError(t, st.Close())
-			},
-		} {
-			send()
-			small()
-			grown := rowShrinks(keeps, func() int64 { return rowMemory() - before })
-			require.Less(t, grown, int64(keeps), name)
-		}
-		require.Len(t, large, 63<<20) // it lives until here
 	})
+	small := func() {
+		for _, method := range []string{"/len", "/slow"} {
+			require.NoError(t, c.Call(method, "small", nil, rowPatience))
+		}
+	}
+	small()
+	before := rowMemory()
+	for name, send := range map[string]func(){
+		"a request":      func() { require.NoError(t, c.Call("/len", make([]byte, size), nil, rowPatience)) },
+		"a slow request": func() { require.NoError(t, c.Call("/slow", make([]byte, large), nil, rowPatience)) },
+		"a notification": func() { require.NoError(t, c.Notify("/len", make([]byte, large), rowPatience)) },
+		"an answer": func() {
+			var rsp []byte
+			require.NoError(t, c.Call("/back", nil, &rsp, rowPatience))
+			require.Equal(t, large, len(rsp))
+		},
+		"an asynchronous answer": func() {
+			got := make(chan int, 1)
+			require.NoError(t, c.CallAsync("/back", nil, func(ctx *arpc.Context) { got <- len(ctx.Body()) }, rowPatience))
+			require.Equal(t, large, rowNext(t, "the callback runs", got))
+		},
+		"a stream message": func() {
+			st, err := c.OpenStream(t.Context(), "/stream")
+			require.NoError(t, err)
+			require.NoError(t, st.Send(make([]byte, large)))
+			var b []byte
+			require.NoError(t, st.Recv(&b))
+			require.Equal(t, large, len(b))
+			require.NoError(t, st.Close())
+		},
+	} {
+		send()
+		small()
+		grown := rowShrinks(keeps, func() int64 { return rowMemory() - before })
+		require.Less(t, grown, int64(keeps), name)
+	}
 }
 
 // A predecessor had data races on its route maps and its state.

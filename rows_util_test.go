@@ -414,8 +414,9 @@ func rowInChild(t *testing.T, test func(t *testing.T)) {
 	for part := range strings.SplitSeq(t.Name(), "/") {
 		path = append(path, "^"+regexp.QuoteMeta(part)+"$")
 	}
-	cmd := exec.Command(os.Args[0], "-test.run", strings.Join(path, "/"), "-test.timeout", "90s")
-	cmd.Env = append(os.Environ(), "ARPC_ROW_CHILD=1")
+	cmd := exec.Command(os.Args[0], "-test.run", strings.Join(path, "/"), "-test.timeout", "90s", "-test.v")
+	cmd.Env = append(os.Environ(), "ARPC_ROW_CHILD=1", "GORACE=atexit_sleep_ms=0")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "--- PASS: "+t.Name()+" ")
 }
