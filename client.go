@@ -190,21 +190,27 @@ func (c *Client) CallWith(ctx context.Context, method string, req, rsp any) erro
 }
 
 func (c *Client) call(ctx context.Context, timeout time.Duration, method string, req, rsp any) error {
-	if err := checkMethod(method); err != nil {
-		return unsent(err)
-	}
 	if err := checkTarget(rsp); err != nil {
 		return unsent(err)
 	}
-	p, err := encode(c.Codec, req)
-	if err != nil {
-		return unsent(err)
-	}
-	cn, err := c.current()
+	p, cn, err := c.prepare(method, req)
 	if err != nil {
 		return err
 	}
 	return cn.roundTrip(ctx, timeout, method, p, rsp, c.Codec)
+}
+
+// prepare checks the method, encodes v, and returns the connection to send on.
+func (c *Client) prepare(method string, v any) (payload, *conn, error) {
+	if err := checkMethod(method); err != nil {
+		return payload{}, nil, unsent(err)
+	}
+	p, err := encode(c.Codec, v)
+	if err != nil {
+		return payload{}, nil, unsent(err)
+	}
+	cn, err := c.current()
+	return p, cn, err
 }
 
 // CallAsync sends a request and returns; the callback runs exactly once, when
@@ -219,14 +225,7 @@ func (c *Client) CallAsync(method string, req any, callback func(*Context), time
 	case timeout <= 0:
 		return unsent(Errorf(CodeInvalidArgument, "arpc: the timeout of a call must be positive, not %v", timeout))
 	}
-	if err := checkMethod(method); err != nil {
-		return unsent(err)
-	}
-	p, err := encode(c.Codec, req)
-	if err != nil {
-		return unsent(err)
-	}
-	cn, err := c.current()
+	p, cn, err := c.prepare(method, req)
 	if err != nil {
 		return err
 	}
@@ -269,14 +268,7 @@ func (c *Client) NotifyWith(ctx context.Context, method string, v any) error {
 }
 
 func (c *Client) notify(ctx context.Context, timeout time.Duration, method string, v any) error {
-	if err := checkMethod(method); err != nil {
-		return unsent(err)
-	}
-	p, err := encode(c.Codec, v)
-	if err != nil {
-		return unsent(err)
-	}
-	cn, err := c.current()
+	p, cn, err := c.prepare(method, v)
 	if err != nil {
 		return err
 	}

@@ -374,6 +374,7 @@ func TestRow27_ClosingTwiceIsHarmless(t *testing.T) {
 		require.NoError(t, st.Send("x"))
 		pool, err := arpc.NewClientPool(ln.Dial, 3)
 		require.NoError(t, err)
+		rowEventually(t, "all are accepted", func() bool { return len(s.Clients()) == 4 })
 		onServer := s.Clients()
 		rowTwice(t, map[string]func(){
 			"Stream.CloseSend": func() { st.CloseSend() },
