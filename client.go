@@ -110,7 +110,7 @@ func NewClient(dialer DialerFunc, opts ...Option) (*Client, error) {
 	cn := newConn(c, nc, true)
 	c.conn.Store(cn)
 	cn.start()
-	<-cn.ready
+	cn.opened()
 	if err := cn.err(); err != nil {
 		c.close(err)
 		return nil, &Error{code: CodeUnavailable, msg: "arpc: connect: " + err.Error(), cause: err, unsent: true}

@@ -26,7 +26,7 @@ type conn struct {
 	src      io.Reader // nc, or what SetReaderWrapper made of it before the first read
 	dialled  bool
 	born     time.Time
-	ready    chan struct{} // closed when the connected hook has returned, or the connection ended
+	ready    chan struct{} // closed when the connected hooks have returned
 	done     chan struct{} // closed by fail
 
 	mark    atomic.Uint64 // who has the baton: see baton.go
@@ -105,30 +105,38 @@ func (c *conn) start() {
 }
 
 // open makes the connection ready for its first message: it completes a TLS
-// handshake and runs the connected hook. It reports false when the baton went
+// handshake and runs the connected hooks. It reports false when the baton went
 // to another reader meanwhile.
 func (r *reader) open() bool {
 	c := r.conn
-	defer close(c.ready)
-	if err := c.handshake(); err != nil {
-		c.fail(fmt.Errorf("handshake: %w", err))
-		return true
+	err := c.handshake()
+	if err == nil {
+		err = c.wrap()
 	}
-	if err := c.wrap(); err != nil {
+	if err == nil && len(c.hooks.connected) > 0 {
+		return r.connected()
+	}
+	if err != nil {
 		c.fail(err)
-		return true
 	}
-	if len(c.hooks.connected) == 0 {
-		return true
-	}
+	close(c.ready)
+	return true
+}
+
+// connected runs the connected hooks like an ordered handler, except that the
+// watchdog leaves it alone: messages wait behind it, but for the answers to what
+// it asks the peer.
+func (r *reader) connected() bool {
+	c := r.conn
 	gate := make(chan struct{})
 	c.gate = gate
 	r.running = running{ordered: true}
 	mark := r.begin(false)
 	returned := false
 	defer func() {
-		if !returned { // the hook ended this goroutine with runtime.Goexit
+		if !returned { // a hook ended this goroutine with runtime.Goexit
 			close(gate)
+			close(c.ready)
 			c.passBaton(mark, false)
 			c.release(0)
 			go c.ordered.drain(c)
@@ -141,6 +149,7 @@ func (r *reader) open() bool {
 	})
 	returned = true
 	close(gate)
+	close(c.ready)
 	if r.finish(mark) {
 		c.gate = nil
 		return true
@@ -148,6 +157,15 @@ func (r *reader) open() bool {
 	c.release(0)
 	c.ordered.drain(c)
 	return false
+}
+
+// opened returns when the connected hooks have returned, or the connection is
+// over.
+func (c *conn) opened() {
+	select {
+	case <-c.ready:
+	case <-c.readerDone:
+	}
 }
 
 // handshake completes what TLS connections would do on their first read, so
@@ -163,7 +181,10 @@ func (c *conn) handshake() error {
 		ctx, cancel = context.WithTimeout(ctx, t)
 		defer cancel()
 	}
-	return hs.HandshakeContext(ctx)
+	if err := hs.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("handshake: %w", err)
+	}
+	return nil
 }
 
 // wrap has the connection read through what SetReaderWrapper said.

@@ -126,7 +126,7 @@ func (r *reader) handle(snap *snapshot, h wire.Header, frame []byte) bool {
 	if h.Command() == wire.CmdNotify {
 		ordered = rt.orderedNotify
 	}
-	if c.gate != nil && r.opened() || rt.slow.slow() || ordered && r.orderedBusy() || c.settings.decisions.neverInline {
+	if c.gate != nil && r.hookRuns() || rt.slow.slow() || ordered && r.orderedBusy() || c.settings.decisions.neverInline {
 		c.hold(len(frame))
 		if r.refusedInDrain(rt, h) {
 			c.release(len(frame))
@@ -159,8 +159,8 @@ func (r *reader) noRoute(h wire.Header, method string, frame []byte) {
 	r.drop(frame, "no route for the notification "+method)
 }
 
-// opened reports whether the connected hook still runs, on another goroutine.
-func (r *reader) opened() bool {
+// hookRuns reports whether the connected hook still runs, on another goroutine.
+func (r *reader) hookRuns() bool {
 	select {
 	case <-r.conn.gate:
 		r.conn.gate = nil

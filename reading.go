@@ -56,8 +56,8 @@ type reader struct {
 	s    *scratch // nil while idle
 	r, w int      // s.buf[r:w] is received and not dispatched
 	need int      // length of the frame under way, once it is known
-	skip int      // bytes of a refused frame still to be thrown away
-	gone int      // bytes of it that were
+	skip int64    // bytes of a refused frame still to be thrown away
+	gone int64    // bytes of it that were
 	lead []byte   // its first bytes
 
 	stash []byte // the start of a frame while s is nil
@@ -76,7 +76,7 @@ type reader struct {
 type armedFrame struct {
 	set      bool
 	frame    int
-	received int
+	received int64
 }
 
 // running describes the handler that runs on the reader, for whoever takes the
@@ -199,7 +199,7 @@ func (r *reader) tooLarge(h wire.Header, received []byte) bool {
 	refused := received[:end:end]
 	r.r, r.need = r.r+end, 0
 	r.lead = bytes.Clone(head(received))
-	r.skip, r.gone = int(int64(h.BodyLen)-method), end
+	r.skip, r.gone = int64(h.BodyLen)-method, int64(end)
 	r.malformed(h, refused, err)
 	return true
 }
@@ -211,8 +211,8 @@ func receivedTooLarge(h wire.Header, limit int) error {
 // skipped throws away what is left of a refused frame. It reports false while
 // more of it is to come.
 func (r *reader) skipped() bool {
-	n := min(r.skip, r.w-r.r)
-	r.r += n
+	n := min(r.skip, int64(r.w-r.r))
+	r.r += int(n)
 	r.skip -= n
 	r.gone += n
 	if r.skip > 0 {
@@ -328,7 +328,7 @@ func (r *reader) mayWait() bool {
 }
 
 // underWay returns how much of an incomplete frame has come.
-func (r *reader) underWay() int { return r.unparsed() + r.gone }
+func (r *reader) underWay() int64 { return int64(r.unparsed()) + r.gone }
 
 // needsDeadline reports whether the frame under way, if any, has no deadline or
 // has come so much further that it gets a new one.

@@ -108,7 +108,7 @@ func (c *Client) reattach(nc net.Conn) bool {
 	c.redialing = false // a connection that ends at once starts anew
 	c.mu.Unlock()
 	cn.start()
-	<-cn.ready
+	cn.opened()
 	return true
 }
 
