@@ -132,7 +132,9 @@ func (r *reader) handle(snap *snapshot, h wire.Header, frame []byte) bool {
 			c.release(len(frame))
 			return true
 		}
-		r.spawn(newJob(c, rt, h, frame), ordered)
+		j := newJob(c, rt, h, frame)
+		j.gate = c.gate
+		r.spawn(j, ordered)
 		return true
 	}
 	return r.handleHere(rt, h, frame, ordered)
@@ -259,7 +261,7 @@ var jobPool = sync.Pool{New: func() any { return new(job) }}
 // newJob copies the frame.
 func newJob(c *conn, rt *route, h wire.Header, frame []byte) *job {
 	j := jobPool.Get().(*job)
-	j.conn, j.gate = c, c.gate
+	j.conn = c
 	j.req.msg.Buffer = append(j.req.msg.Buffer[:0], frame...)
 	j.ctx = new(Context)
 	j.ctx.init(c, &j.req, rt, h)
@@ -306,7 +308,6 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 	c := r.conn
 	if c.callbackPace.slow() || c.gate != nil {
 		j := newJob(c, nil, h, frame)
-		j.gate = nil
 		j.ctx.callback = k.callback
 		c.hold(len(frame))
 		r.spawn(j, false)
@@ -334,7 +335,6 @@ func (c *conn) runCallback(k *call, err error) {
 	h := wire.Header{Cmd: wire.CmdResponse, Flag: wire.FlagError | wire.FlagAsync, Seq: k.seq}
 	frame := appendFrame(nil, h, k.method, payload{s: publicText(err)})
 	j := newJob(c, nil, wire.ParseHeader(frame), frame)
-	j.gate = nil
 	j.req.msg.err = err
 	j.ctx.callback = k.callback
 	c.hold(len(frame))
