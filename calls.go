@@ -138,8 +138,8 @@ func (t *callTable) seq(index, gen uint32) uint64 {
 	return uint64(t.conn)<<48 | uint64(gen&genMask)<<indexBits | uint64(index)
 }
 
-// take removes and returns the call with this number, nil if there is none.
-func (t *callTable) take(seq uint64) *call {
+// find returns the slot of the call with this number, nil if there is none.
+func (t *callTable) find(seq uint64) *slot {
 	index := uint32(seq & indexMask)
 	if index == 0 || int(index) > len(t.slots) {
 		return nil
@@ -148,6 +148,16 @@ func (t *callTable) take(seq uint64) *call {
 	if s.call == nil || t.seq(index, s.gen) != seq {
 		return nil
 	}
+	return s
+}
+
+// take removes and returns the call with this number, nil if there is none.
+func (t *callTable) take(seq uint64) *call {
+	s := t.find(seq)
+	if s == nil {
+		return nil
+	}
+	index := uint32(seq & indexMask)
 	k := s.call
 	*s = slot{gen: s.gen + 1, next: t.free}
 	t.free = index
@@ -204,7 +214,10 @@ func (c *conn) roundTrip(ctx context.Context, timeout time.Duration, method stri
 	mark := c.mark.Load()
 	o := outgoing{header: wire.Header{Cmd: wire.CmdRequest}, method: method, payload: p, call: k, timeout: timeout}
 	if err := c.send(ctx, &o); err != nil {
-		c.forget(k)
+		if k.seq != 0 && !c.abandon(k) { // somebody else has ended it, or is about to
+			<-k.done
+			err = k.result()
+		}
 		c.handler.calls.put(k)
 		return err
 	}
@@ -212,14 +225,6 @@ func (c *conn) roundTrip(ctx context.Context, timeout time.Duration, method stri
 	err := c.await(ctx, k)
 	c.handler.calls.put(k)
 	return err
-}
-
-// forget takes a call that could not be sent out of the table, or takes the
-// token of whoever was faster.
-func (c *conn) forget(k *call) {
-	if k.seq != 0 && !c.abandon(k) {
-		<-k.done
-	}
 }
 
 func (c *conn) await(ctx context.Context, k *call) error {
@@ -307,9 +312,8 @@ func (c *conn) sweep() {
 	if c.cause == nil {
 		c.expireAt(next)
 	}
-	offered := c.out.offered()
 	c.mu.Unlock()
 	for _, k := range expired {
-		k.finish(c, timeoutError(k.offset >= offered))
+		k.finish(c, timeoutError(k.offset == notSent)) // what was appended may still leave
 	}
 }

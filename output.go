@@ -140,8 +140,9 @@ func (c *conn) send(ctx context.Context, o *outgoing) error {
 		c.mu.Unlock()
 		return err
 	}
-	if o.call != nil {
-		c.register(o)
+	if o.call != nil && !c.register(o) {
+		c.mu.Unlock()
+		return errEnded
 	}
 	tail := c.appendFrame(o)
 	if c.out.flushing || tail == nil && c.readerFlushes(o) {
@@ -197,15 +198,21 @@ func (c *conn) sendCoded(ctx context.Context, o *outgoing, chain *coderChain) er
 	return c.send(ctx, &coded)
 }
 
-// register gives a call its number and deadline. Guarded by conn.mu.
-func (c *conn) register(o *outgoing) {
+// errEnded is the error of sending a call that has ended before its frame was
+// appended, with an error of its own. It never gets out.
+var errEnded = errors.New("ended")
+
+// register gives a call its number and deadline. It reports false for one that
+// sendCoded has registered and that has ended since. Guarded by conn.mu.
+func (c *conn) register(o *outgoing) bool {
 	if o.call.seq != 0 {
-		return // sendCoded was here
+		return c.calls.find(o.call.seq) != nil
 	}
 	deadline := c.deadlineIn(o.timeout)
 	o.header.Seq = c.calls.add(o.call, deadline)
 	c.expireAt(deadline)
 	c.room.wake()
+	return true
 }
 
 // admit returns when there is room for the frame. Guarded by conn.mu, which it
