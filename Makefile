@@ -67,6 +67,14 @@ fuzz: ## every fuzz target for FUZZTIME, one after the other
 benchmarks: ## every benchmark once, to see that it runs
 	$(call each,go test -run '^$$' -bench . -benchtime 1x -timeout $(TIMEOUT) ./...)
 
+.PHONY: bench
+bench: ## measure against other systems and write bench/RESULTS.md: about a minute and a half
+	cd bench && go run . -write
+
+.PHONY: bench-quick
+bench-quick: ## the same, shorter, printed only
+	cd bench && go run . -rounds 1 -duration 500ms
+
 .PHONY: help
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 16

@@ -28,7 +28,7 @@ const (
 	// rowPatience is the deadline of calls that must end long before it.
 	rowPatience = 5 * time.Minute
 	// rowGuard ends a test that hangs.
-	rowGuard = 20 * time.Second
+	rowGuard = time.Minute
 )
 
 // rowNet is what a test listens on and dials.
