@@ -17,9 +17,9 @@ type lesismal struct {
 	concurrent bool   // a goroutine for each request, otherwise on the reader
 	direct     bool   // SetAsyncWrite(false): callers write, there is no queue
 	variant    string // what else differs from the fastest set-up, empty for that
-	// noBatch leaves the size of the send buffer at 0, as it comes: batch send
-	// is on then, but each message is a write of its own.
-	noBatch bool
+	// small leaves the sizes of the buffers as they come, 8 KiB to receive and 0
+	// to send: batch send is on then, but each message is a write of its own.
+	small   bool
 	noDelay bool // without Nagle's algorithm, which its connected hook turns on
 	// pool is EnablePool. It is not faster, and answers are wrong now and then
 	// once a connection has ended: the loop that sends frees its first buffer
@@ -51,7 +51,8 @@ func (l lesismal) Setup() string {
 		text string
 	}{
 		{l.direct, "AsyncWrite off"},
-		{!l.direct && !l.noBatch, "send buffer 64 KiB"},
+		{l.small, "buffers as they come"},
+		{!l.small, "send and receive buffers 64 KiB"},
 		{!l.noDelay, "Nagle's algorithm as it comes"},
 		{l.pool, "EnablePool"},
 	} {
@@ -59,7 +60,7 @@ func (l lesismal) Setup() string {
 			setup = append(setup, s.text)
 		}
 	}
-	return strings.Join(setup, ", ") + ", receive buffer 64 KiB, Call with reused pointers to byte slices, a timeout for each call"
+	return strings.Join(setup, ", ") + ", Call with reused pointers to byte slices, a timeout for each call"
 }
 
 var quietPeer = sync.OnceFunc(func() { peerlog.SetLevel(peerlog.LevelNone) })
@@ -69,8 +70,8 @@ func (l lesismal) handler() peer.Handler {
 	h := peer.NewHandler()
 	h.EnablePool(l.pool)
 	h.SetAsyncWrite(!l.direct)
-	h.SetRecvBufferSize(peerBuffer)
-	if !l.noBatch {
+	if !l.small {
+		h.SetRecvBufferSize(peerBuffer)
 		h.SetSendBufferSize(peerBuffer)
 	}
 	if l.noDelay {

@@ -39,8 +39,8 @@ var participants = []Participant{
 	ours{},
 	lesismal{},
 	lesismal{concurrent: true},
-	lesismal{variant: "as it comes", noBatch: true},
-	lesismal{concurrent: true, variant: "as it comes", noBatch: true},
+	lesismal{variant: "as it comes", small: true},
+	lesismal{concurrent: true, variant: "as it comes", small: true},
 	grpcEcho{},
 	limit{},
 }
