@@ -43,6 +43,21 @@ var badOptions = map[string]struct {
 	"WithStreamQueue no messages":     {arpc.WithStreamQueue(0, 1000), []string{"positive", "0 and 1000"}},
 	"WithStreamQueue no bytes":        {arpc.WithStreamQueue(1000, 0), []string{"positive", "1000 and 0"}},
 	"WithStreamQueue negative":        {arpc.WithStreamQueue(-1, -1), []string{"-1"}},
+	"WithVersions min zero":           {arpc.WithVersions(0, 2), []string{"min", "0 and 2"}},
+	"WithVersions max three":          {arpc.WithVersions(1, 3), []string{"max", "1 and 3"}},
+	"WithVersions min over max":       {arpc.WithVersions(2, 1), []string{"min <= max", "2 and 1"}},
+	"WithHelloTimeout zero":           {arpc.WithHelloTimeout(0), []string{"positive", "0s"}},
+	"WithHelloTimeout negative":       {arpc.WithHelloTimeout(-time.Second), []string{"positive", "-1s"}},
+	"WithCompat long":                 {arpc.WithCompat(strings.Repeat("c", 1025)), []string{"at most 1024 bytes"}},
+	"WithPeerName long":               {arpc.WithPeerName(strings.Repeat("n", 1025)), []string{"at most 1024 bytes"}},
+	"WithCredentials nil":             {arpc.WithCredentials(nil), []string{"nil"}},
+	"WithStreamWindow small":          {arpc.WithStreamWindow(1023), []string{"1024", "1023"}},
+	"WithStreamWindow negative":       {arpc.WithStreamWindow(-1), []string{"-1"}},
+	"WithMaxMetadata small":           {arpc.WithMaxMetadata(63), []string{"64", "63"}},
+	"WithMaxMetadata negative":        {arpc.WithMaxMetadata(-1), []string{"-1"}},
+	"WithCallTimeout negative":        {arpc.WithCallTimeout(-time.Second), []string{"-1s"}},
+	"WithComeBackAfter negative":      {arpc.WithComeBackAfter(-time.Second), []string{"-1s"}},
+	"WithIdleTimeout negative":        {arpc.WithIdleTimeout(-time.Second), []string{"-1s"}},
 }
 
 func TestBadInputOptions(t *testing.T) {
@@ -151,6 +166,8 @@ func TestBadInputRegistering(t *testing.T) {
 		"HandleSessionMiss nil":    {func(h *arpc.Handler) { h.HandleSessionMiss(nil) }, []string{"HandleSessionMiss", "nil"}},
 		"BeforeRecv nil":           {func(h *arpc.Handler) { h.BeforeRecv(nil) }, []string{"BeforeRecv", "nil"}},
 		"BeforeSend nil":           {func(h *arpc.Handler) { h.BeforeSend(nil) }, []string{"BeforeSend", "nil"}},
+		"HandleAuth nil":           {func(h *arpc.Handler) { h.HandleAuth(nil) }, []string{"HandleAuth", "nil"}},
+		"UseCall nil":              {func(h *arpc.Handler) { h.UseCall(nil) }, []string{"UseCall", "nil"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := arpc.NewHandler()

@@ -7,14 +7,17 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/arpc-go/arpc"
+	"github.com/arpc-go/arpc/internal/wire"
 	"github.com/stretchr/testify/require"
 )
 
@@ -165,39 +168,52 @@ func TestBadInputRun(t *testing.T) {
 	}
 }
 
+// badVersions runs test with the option for a client that speaks each version of
+// the wire.
+func badVersions(t *testing.T, test func(t *testing.T, version int, opt arpc.Option)) {
+	for version, opt := range map[int]arpc.Option{1: arpc.WithVersions(1, 1), 2: arpc.WithVersions(1, 2)} {
+		t.Run(fmt.Sprintf("version %d", version), func(t *testing.T) { test(t, version, opt) })
+	}
+}
+
+// badTold is the code that a peer is told, which in version 1 it is not.
+func badTold(version int, code arpc.Code) arpc.Code {
+	if version == 1 {
+		return arpc.CodeUnknown
+	}
+	return code
+}
+
 // badPeers are servers that a client may find on a port that is not the one it
 // was meant to dial.
 var badPeers = map[string]struct {
-	addr func(t *testing.T) string
-	want badWant
+	addr  func(t *testing.T) string
+	texts []string
+	is    error
 }{
 	"http": {
-		func(t *testing.T) string { return badHTTP(t, (*httptest.Server).Start) },
-		badWant{code: arpc.CodeUnavailable, texts: []string{"does not speak arpc", "HTTP/1.1 400"}},
+		addr:  func(t *testing.T) string { return badHTTP(t, (*httptest.Server).Start) },
+		texts: []string{"does not speak arpc", "HTTP/1.1 400"},
 	},
 	"https": {
-		func(t *testing.T) string { return badHTTP(t, (*httptest.Server).StartTLS) },
-		badWant{code: arpc.CodeUnavailable, texts: []string{"connection lost"}},
+		addr: func(t *testing.T) string { return badHTTP(t, (*httptest.Server).StartTLS) },
 	},
 	"tls alert": {
-		func(t *testing.T) string { return badAnswer(t, "\x15\x03\x01\x00\x02\x02\x46") },
-		badWant{code: arpc.CodeUnavailable, texts: []string{"does not speak arpc", `\x15\x03\x01`}},
+		addr:  func(t *testing.T) string { return badAnswer(t, "\x15\x03\x01\x00\x02\x02\x46") },
+		texts: []string{"does not speak arpc", `\x15\x03\x01`},
 	},
 	"line protocol": {
-		func(t *testing.T) string { return badAnswer(t, "500 what?\r\n") },
-		badWant{code: arpc.CodeUnavailable, texts: []string{"does not speak arpc", "500 what?"}},
+		addr:  func(t *testing.T) string { return badAnswer(t, "500 what?\r\n") },
+		texts: []string{"does not speak arpc", "500 what?"},
 	},
 	"unknown command": {
-		func(t *testing.T) string { return badAnswer(t, "\x00\x00\x00\x00\x00\x3f\x00\x00........") },
-		badWant{code: arpc.CodeUnavailable, texts: []string{"does not speak arpc", "..."}},
+		addr:  func(t *testing.T) string { return badAnswer(t, "\x00\x00\x00\x00\x00\x3f\x00\x00........") },
+		texts: []string{"does not speak arpc", "..."},
 	},
 	"closes": {
-		func(t *testing.T) string { return badAnswer(t, "") },
-		badWant{code: arpc.CodeUnavailable, texts: []string{"connection lost", "closed the connection"}, is: arpc.ErrPeerClosed},
-	},
-	"silent": {
-		func(t *testing.T) string { return badScript(t, func(net.Conn) {}) },
-		badWant{code: arpc.CodeDeadlineExceeded, is: context.DeadlineExceeded, texts: []string{"deadline"}},
+		addr:  func(t *testing.T) string { return badAnswer(t, "") },
+		texts: []string{"closed the connection"},
+		is:    arpc.ErrPeerClosed,
 	},
 }
 
@@ -218,23 +234,37 @@ func badAnswer(t *testing.T, text string) string {
 	})
 }
 
+// With version 2 NewClient finds out. With version 1 the first call does, of which
+// something was sent then.
 func TestBadInputWrongPort(t *testing.T) {
 	for name, peer := range badPeers {
 		t.Run(name, func(t *testing.T) {
-			wait := badWait
-			if peer.want.code == arpc.CodeDeadlineExceeded {
-				wait = 20 * time.Millisecond
-			}
 			addr := peer.addr(t)
-			c := badDial(t, addr)
-			peer.want.check(t, c.Call("/m", "a line\n", nil, wait))
+			_, err := arpc.NewClient(badDialer(addr))
+			badWant{code: arpc.CodeUnavailable, safe: true, is: peer.is, texts: append(peer.texts, "arpc: connect: ")}.check(t, err)
 
-			c = badDial(t, addr)
+			version1 := arpc.WithVersions(1, 1)
+			want := badWant{code: arpc.CodeUnavailable, is: peer.is, texts: append(peer.texts, "connection lost")}
+			want.check(t, badDial(t, addr, version1).Call("/m", "a line\n", nil, badWait))
 			outcome := make(chan error, 1)
-			require.NoError(t, c.CallAsync("/m", "a line\n", func(ctx *arpc.Context) { outcome <- ctx.Bind(nil) }, wait))
-			peer.want.check(t, badTake(t, outcome))
+			require.NoError(t, badDial(t, addr, version1).CallAsync("/m", "a line\n", func(ctx *arpc.Context) { outcome <- ctx.Bind(nil) }, badWait))
+			want.check(t, badTake(t, outcome))
 		})
 	}
+}
+
+func TestBadInputSilentPort(t *testing.T) {
+	const wait = 20 * time.Millisecond
+	addr := badScript(t, func(net.Conn) {})
+	_, err := arpc.NewClient(badDialer(addr), arpc.WithHelloTimeout(wait))
+	badWant{code: arpc.CodeUnavailable, safe: true, texts: []string{"did not answer the hello in 20ms", "WithHelloTimeout"}}.check(t, err)
+
+	want := badWant{code: arpc.CodeDeadlineExceeded, is: context.DeadlineExceeded, texts: []string{"deadline"}}
+	c := badDial(t, addr, arpc.WithVersions(1, 1))
+	want.check(t, c.Call("/m", "a line\n", nil, wait))
+	outcome := make(chan error, 1)
+	require.NoError(t, c.CallAsync("/m", "a line\n", func(ctx *arpc.Context) { outcome <- ctx.Bind(nil) }, wait))
+	want.check(t, badTake(t, outcome))
 }
 
 // Who calls when the banner of another protocol has been read already is told
@@ -242,34 +272,46 @@ func TestBadInputWrongPort(t *testing.T) {
 func TestBadInputBanner(t *testing.T) {
 	const banner = "SSH-2.0-OpenSSH_9.9\r\n"
 	addr := badScript(t, func(nc net.Conn) { io.WriteString(nc, banner) })
-	c, err := arpc.NewClient(badDialer(addr), arpc.WithReconnect(time.Hour, time.Hour, 1))
-	if err == nil {
-		defer c.Stop()
-		require.Eventually(t, func() bool { return c.State() != arpc.StateConnected }, badWait, time.Millisecond)
-		err = c.Call("/m", nil, nil, badWait)
-	}
-	badWant{code: arpc.CodeUnavailable, safe: true, texts: []string{"does not speak arpc", "SSH-2.0-OpenSSH"}}.check(t, err)
+	badVersions(t, func(t *testing.T, version int, opt arpc.Option) {
+		c, err := arpc.NewClient(badDialer(addr), opt, arpc.WithReconnect(time.Hour, time.Hour, 1))
+		if err == nil {
+			defer c.Stop()
+			require.Equal(t, 1, version)
+			require.Eventually(t, func() bool { return c.State() != arpc.StateConnected }, badWait, time.Millisecond)
+			err = c.Call("/m", nil, nil, badWait)
+		}
+		badWant{code: arpc.CodeUnavailable, safe: true, texts: []string{"does not speak arpc", "SSH-2.0-OpenSSH"}}.check(t, err)
+	})
 }
 
+// A client whose server makes room for something else gives up some time.
 func TestBadInputWrongPortGivesUp(t *testing.T) {
+	pong := wire.AppendFrame(nil, wire.Header{Cmd: wire.CmdPong}, "", "")
 	for name, banner := range map[string]string{
 		"closes":          "",
 		"banner":          "SSH-2.0-OpenSSH_9.9\r\n",
 		"unknown command": strings.Repeat("\x00\x00\x00\x00\x00\x3f\x00\x00........", 3),
 	} {
 		t.Run(name, func(t *testing.T) {
-			addr := badScript(t, func(nc net.Conn) {
-				io.WriteString(nc, banner)
-				nc.Close()
+			badVersions(t, func(t *testing.T, version int, opt arpc.Option) {
+				var first atomic.Bool
+				addr := badScript(t, func(nc net.Conn) {
+					if first.CompareAndSwap(false, true) {
+						nc.Write(pong)
+					} else {
+						io.WriteString(nc, banner)
+					}
+					nc.Close()
+				})
+				c, err := arpc.NewClient(badDialer(addr), opt, arpc.WithReconnect(time.Millisecond, time.Millisecond, 3))
+				if err != nil {
+					return // it was closed faster than the hooks
+				}
+				defer c.Stop()
+				badTake(t, c.Done())
+				require.ErrorContains(t, c.Err(), "WithReconnect")
+				badWant{code: arpc.CodeUnavailable, safe: true, is: arpc.ErrClosed, texts: []string{"gave up after 3"}}.check(t, c.Call("/m", nil, nil, badWait))
 			})
-			c, err := arpc.NewClient(badDialer(addr), arpc.WithReconnect(time.Millisecond, time.Millisecond, 3))
-			if err != nil {
-				return // it was faster than the hooks
-			}
-			defer c.Stop()
-			badTake(t, c.Done())
-			require.ErrorContains(t, c.Err(), "WithReconnect")
-			badWant{code: arpc.CodeUnavailable, safe: true, is: arpc.ErrClosed, texts: []string{"gave up after 3"}}.check(t, c.Call("/m", nil, nil, badWait))
 		})
 	}
 }
@@ -319,30 +361,54 @@ func TestBadInputWrongPortServer(t *testing.T) {
 	}
 }
 
+// A connection that cannot be read from does not begin: no hook is told of it, and
+// the log has the cause.
 func TestBadInputReaderWrapper(t *testing.T) {
 	for name, wrap := range map[string]func(net.Conn) io.Reader{
 		"returned nil": func(net.Conn) io.Reader { return nil },
 		"panicked":     func(net.Conn) io.Reader { panic("no room") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			causes := make(chan error, 10)
-			s, addr := badServe(t)
-			s.Handler.HandleDisconnected(func(c *arpc.Client) { causes <- c.Err() })
+			causes := make(badLog, 10)
+			s, addr := badServe(t, arpc.WithLogger(slog.New(causes)))
 			s.Handler.SetReaderWrapper(wrap)
+			s.Handler.HandleConnected(func(*arpc.Client) { panic("connected") })
+			s.Handler.HandleDisconnected(func(*arpc.Client) { panic("disconnected") })
 			nc, err := net.Dial("tcp", addr)
 			require.NoError(t, err)
 			defer nc.Close()
 			want := badWant{code: arpc.CodeInternal, texts: []string{"reader wrapper", name}}
 			want.check(t, badTake(t, causes))
-			s.Handler.SetReaderWrapper(nil)
-			badServed(t, s, badDial(t, addr))
 
+			s, addr = badServe(t)
 			h := arpc.NewHandler()
 			h.SetReaderWrapper(wrap)
 			_, err = arpc.NewClient(badDialer(addr), arpc.WithHandler(h))
-			require.ErrorContains(t, err, "reader wrapper")
+			want.safe = true
+			want.check(t, err)
+			badServed(t, s, badDial(t, addr))
 		})
 	}
+}
+
+// badLog gets the causes that are logged with the ends of connections.
+type badLog chan error
+
+func (l badLog) Enabled(context.Context, slog.Level) bool { return true }
+func (l badLog) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l badLog) WithGroup(string) slog.Handler            { return l }
+
+func (l badLog) Handle(_ context.Context, record slog.Record) error {
+	if record.Message != "arpc: connection ended" {
+		return nil
+	}
+	record.Attrs(func(a slog.Attr) bool {
+		if cause, ok := a.Value.Any().(error); ok {
+			l <- cause
+		}
+		return true
+	})
+	return nil
 }
 
 // badServed requires that c gets an answer.

@@ -100,6 +100,7 @@ func TestBadInputSending(t *testing.T) {
 	}
 	limit := []arpc.Option{arpc.WithMaxBodyLen(1000)}
 	pair := badConnect(t, limit, limit)
+	pair.server.Handler.HandleStream("/m", func(st *arpc.Stream) { st.Recv(nil) })
 	nc := pair.client.Conn()
 	for name, c := range cases {
 		for op, send := range badSend {
@@ -112,41 +113,69 @@ func TestBadInputSending(t *testing.T) {
 
 func TestBadInputAtTheLimit(t *testing.T) {
 	limit := []arpc.Option{arpc.WithMaxBodyLen(1000)}
-	pair := badConnect(t, limit, limit)
 	longest := strings.Repeat("m", arpc.MaxMethodLen)
-	pair.server.Handler.Handle(longest, func(ctx *arpc.Context) { ctx.Write(ctx.Body()) })
+	badVersions(t, func(t *testing.T, _ int, opt arpc.Option) {
+		pair := badConnect(t, limit, append(limit, opt))
+		pair.server.Handler.Handle(longest, func(ctx *arpc.Context) { ctx.Write(ctx.Body()) })
+		rsp := ""
+		require.NoError(t, pair.client.Call(longest, strings.Repeat("x", 1000-len(longest)), &rsp, badWait))
+		require.Len(t, rsp, 1000-len(longest))
+	})
+}
+
+// badReceiver is one end of a connection that takes no more than 1000 bytes. The
+// other end does not know what that is in version 1.
+var badReceiver = map[string]func(t *testing.T, version arpc.Option) (sender *arpc.Client, receiver *arpc.Handler){
+	"client to server": func(t *testing.T, version arpc.Option) (*arpc.Client, *arpc.Handler) {
+		pair := badConnect(t, []arpc.Option{arpc.WithMaxBodyLen(1000)}, []arpc.Option{version})
+		return pair.client, pair.server.Handler
+	},
+	"server to client": func(t *testing.T, version arpc.Option) (*arpc.Client, *arpc.Handler) {
+		pair := badConnect(t, nil, []arpc.Option{arpc.WithMaxBodyLen(1000), version})
+		return pair.accepted, pair.client.Handler
+	},
+}
+
+// badReceive has the receiver handle "/m".
+func badReceive(receiver *arpc.Handler) (dropped chan byte) {
+	dropped = make(chan byte, 10)
+	receiver.HandleMessageDropped(func(_ *arpc.Client, m *arpc.Message) { dropped <- m.Cmd() })
+	receiver.Handle("/m", func(ctx *arpc.Context) { ctx.Write(ctx.Body()) })
+	receiver.HandleStream("/m", func(st *arpc.Stream) {
+		data := ""
+		for st.Recv(&data) == nil {
+			st.Send(data)
+		}
+	})
+	return dropped
+}
+
+// badEchoStream returns a stream that has echoed.
+func badEchoStream(t *testing.T, sender *arpc.Client) *arpc.Stream {
+	t.Helper()
+	st, err := sender.OpenStream(t.Context(), "/m")
+	require.NoError(t, err)
+	badEchoed(t, st)
+	return st
+}
+
+func badEchoed(t *testing.T, st *arpc.Stream) {
+	t.Helper()
 	rsp := ""
-	require.NoError(t, pair.client.Call(longest, strings.Repeat("x", 1000-len(longest)), &rsp, badWait))
-	require.Len(t, rsp, 1000-len(longest))
+	require.NoError(t, st.Send("small"))
+	require.NoError(t, st.Recv(&rsp))
+	require.Equal(t, "small", rsp)
 }
 
 // What only the receiver finds too large is refused by it, and the connection
 // goes on.
 func TestBadInputReceiving(t *testing.T) {
-	ends := map[string]func(t *testing.T) (sender *arpc.Client, receiver *arpc.Handler){
-		"client to server": func(t *testing.T) (*arpc.Client, *arpc.Handler) {
-			pair := badConnect(t, []arpc.Option{arpc.WithMaxBodyLen(1000)}, nil)
-			return pair.client, pair.server.Handler
-		},
-		"server to client": func(t *testing.T) (*arpc.Client, *arpc.Handler) {
-			pair := badConnect(t, nil, []arpc.Option{arpc.WithMaxBodyLen(1000)})
-			return pair.accepted, pair.client.Handler
-		},
-	}
 	large := strings.Repeat("x", 300<<10)
 	says := []string{"307202 bytes", "limit of 1000", "WithMaxBodyLen"}
-	for name, connect := range ends {
+	for name, connect := range badReceiver {
 		t.Run(name, func(t *testing.T) {
-			sender, receiver := connect(t)
-			dropped := make(chan byte, 10)
-			receiver.HandleMessageDropped(func(_ *arpc.Client, m *arpc.Message) { dropped <- m.Cmd() })
-			receiver.Handle("/m", func(ctx *arpc.Context) { ctx.Write(ctx.Body()) })
-			receiver.HandleStream("/m", func(st *arpc.Stream) {
-				data := ""
-				for st.Recv(&data) == nil {
-					st.Send(data)
-				}
-			})
+			sender, receiver := connect(t, arpc.WithVersions(1, 1))
+			dropped := badReceive(receiver)
 
 			refused := badWant{code: arpc.CodeUnknown, remote: true, texts: says}
 			refused.check(t, sender.Call("/m", large, nil, badWait))
@@ -158,11 +187,8 @@ func TestBadInputReceiving(t *testing.T) {
 			require.NoError(t, sender.Notify("/m", large, badWait))
 			require.Equal(t, arpc.CmdNotify, badTake(t, dropped))
 
-			st, err := sender.OpenStream(t.Context(), "/m")
-			require.NoError(t, err)
+			st := badEchoStream(t, sender)
 			rsp := ""
-			require.NoError(t, st.Send("small"))
-			require.NoError(t, st.Recv(&rsp))
 			require.NoError(t, st.Send(large))
 			require.ErrorIs(t, st.Recv(&rsp), io.EOF)
 			require.Equal(t, arpc.CmdStream, badTake(t, dropped))
@@ -175,25 +201,56 @@ func TestBadInputReceiving(t *testing.T) {
 	}
 }
 
+// In version 2 the sender knows what the receiver takes, and sends no more.
+func TestBadInputOverThePeersLimit(t *testing.T) {
+	large := strings.Repeat("x", 300<<10)
+	want := badWant{code: arpc.CodeResourceExhausted, safe: true, texts: []string{"307202 bytes", "the peer's limit of 1000", "WithMaxBodyLen"}}
+	for name, connect := range badReceiver {
+		t.Run(name, func(t *testing.T) {
+			sender, receiver := connect(t, arpc.WithVersions(1, 2))
+			dropped := badReceive(receiver)
+			st := badEchoStream(t, sender)
+			want.check(t, sender.Call("/m", large, nil, badWait))
+			want.check(t, sender.CallAsync("/m", large, func(*arpc.Context) { panic("called") }, badWait))
+			want.check(t, sender.Notify("/m", large, badWait))
+			want.check(t, sender.PushMsg(sender.NewMessage(arpc.CmdNotify, "/m", large), badWait))
+			want.check(t, st.Send(large))
+			badEchoed(t, st)
+			require.NoError(t, sender.Call("/m", "small", nil, badWait))
+			require.Empty(t, dropped)
+		})
+	}
+}
+
 func TestBadInputLargeResponse(t *testing.T) {
 	large := strings.Repeat("x", 300<<10)
 	says := []string{"307202 bytes", "limit of 1000", "WithMaxBodyLen"}
+	limit := []arpc.Option{arpc.WithMaxBodyLen(1000)}
 	for name, c := range map[string]struct {
 		serverOpts, clientOpts []arpc.Option
+		version                int
 		write                  bool // Write returns the error too
 		want                   badWant
 	}{
 		"too large to send": {
-			serverOpts: []arpc.Option{arpc.WithMaxBodyLen(1000)}, write: true,
+			serverOpts: limit, version: 2, write: true,
+			want: badWant{code: arpc.CodeResourceExhausted, remote: true, texts: says},
+		},
+		"too large to send, version 1": {
+			serverOpts: limit, version: 1, write: true,
 			want: badWant{code: arpc.CodeUnknown, remote: true, texts: says},
 		},
-		"too large to receive": {
-			clientOpts: []arpc.Option{arpc.WithMaxBodyLen(1000)},
-			want:       badWant{code: arpc.CodeResourceExhausted, texts: says},
+		"too large to receive": { // which the server knows
+			clientOpts: limit, version: 2, write: true,
+			want: badWant{code: arpc.CodeResourceExhausted, remote: true, texts: says},
+		},
+		"too large to receive, version 1": {
+			clientOpts: limit, version: 1,
+			want: badWant{code: arpc.CodeResourceExhausted, texts: says},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			pair := badConnect(t, c.serverOpts, c.clientOpts)
+			pair := badConnect(t, c.serverOpts, append(c.clientOpts, arpc.WithVersions(1, c.version)))
 			wrote := make(chan error, 3)
 			pair.server.Handler.Handle("/m", func(ctx *arpc.Context) { wrote <- ctx.Write(large) })
 			for range 3 {
@@ -306,31 +363,36 @@ func TestBadInputDecode(t *testing.T) {
 }
 
 func TestBadInputBind(t *testing.T) {
-	pair := badConnect(t, nil, nil)
-	bound := make(chan error, 1)
-	pair.server.Handler.Handle("/m", func(ctx *arpc.Context) {
-		err := ctx.Bind(new(int))
-		ctx.Error(err)
-		bound <- err
+	badVersions(t, func(t *testing.T, version int, opt arpc.Option) {
+		pair := badConnect(t, nil, []arpc.Option{opt})
+		bound := make(chan error, 1)
+		pair.server.Handler.Handle("/m", func(ctx *arpc.Context) {
+			err := ctx.Bind(new(int))
+			ctx.Error(err)
+			bound <- err
+		})
+		pair.server.Handler.HandleStream("/m", func(st *arpc.Stream) { bound <- st.Recv(new(int)) })
+		want := badWant{code: arpc.CodeInternal, texts: []string{"decode", "*int"}}
+		err := pair.client.Call("/m", "no number", nil, badWait)
+		badWant{code: badTold(version, want.code), remote: true, texts: want.texts}.check(t, err)
+		want.check(t, badTake(t, bound))
+		st, err := pair.client.OpenStream(t.Context(), "/m")
+		require.NoError(t, err)
+		require.NoError(t, st.Send("no number"))
+		want.check(t, badTake(t, bound))
 	})
-	pair.server.Handler.HandleStream("/m", func(st *arpc.Stream) { bound <- st.Recv(new(int)) })
-	want := badWant{code: arpc.CodeInternal, texts: []string{"decode", "*int"}}
-	err := pair.client.Call("/m", "no number", nil, badWait)
-	badWant{code: arpc.CodeUnknown, remote: true, texts: want.texts}.check(t, err)
-	want.check(t, badTake(t, bound))
-	st, err := pair.client.OpenStream(t.Context(), "/m")
-	require.NoError(t, err)
-	require.NoError(t, st.Send("no number"))
-	want.check(t, badTake(t, bound))
 }
 
 func TestBadInputWrite(t *testing.T) {
-	pair := badConnect(t, nil, nil)
-	wrote := make(chan error, 1)
-	pair.server.Handler.Handle("/m", func(ctx *arpc.Context) { wrote <- ctx.Write(make(chan int)) })
-	says := []string{"encode", "chan int"}
-	badWant{code: arpc.CodeUnknown, remote: true, texts: says}.check(t, pair.client.Call("/m", nil, nil, badWait))
-	badWant{code: arpc.CodeInternal, texts: says}.check(t, badTake(t, wrote))
+	badVersions(t, func(t *testing.T, version int, opt arpc.Option) {
+		pair := badConnect(t, nil, []arpc.Option{opt})
+		wrote := make(chan error, 1)
+		pair.server.Handler.Handle("/m", func(ctx *arpc.Context) { wrote <- ctx.Write(make(chan int)) })
+		want := badWant{code: arpc.CodeInternal, texts: []string{"encode", "chan int"}}
+		err := pair.client.Call("/m", nil, nil, badWait)
+		badWant{code: badTold(version, want.code), remote: true, texts: want.texts}.check(t, err)
+		want.check(t, badTake(t, wrote))
+	})
 }
 
 // Only requests are answered, and once.

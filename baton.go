@@ -62,11 +62,14 @@ func (c *conn) passBaton(mark uint64, slow bool) bool {
 	if slow && old.running.pace != nil {
 		old.running.pace.wasSlow()
 	}
+	if old.running.ctx != nil {
+		c.list(old.running.ctx)
+	}
 	if old.running.ordered {
-		c.ordered.claim()
+		old.running.claimed = c.ordered.claim()
 		c.orderedHint = true
 	}
-	r := &reader{conn: c, epoch: next, skip: old.skip, gone: old.gone, lead: old.lead, frame: old.frame, armed: old.armed}
+	r := &reader{conn: c, epoch: next, readAt: old.arrived(), skip: old.skip, gone: old.gone, lead: old.lead, frame: old.frame, armed: old.armed}
 	r.inherit(old)
 	c.reader = r
 	go r.run()

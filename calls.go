@@ -2,8 +2,11 @@ package arpc
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/arpc-go/arpc/codec"
@@ -18,15 +21,18 @@ type call struct {
 	method   string
 	rsp      any
 	codec    codec.Codec
+	wantMeta bool // the caller wants the metadata of the response
 	seq      uint64
 
 	// Guarded by conn.mu while the call is in the table.
-	offset uint64 // where its frame starts in the connection's output
+	offset   uint64 // where its frame starts in the connection's output
+	deadline int64  // on the connection's clock, 0: none
 
 	// Set by whoever finishes the call.
-	err     error
-	payload []byte // the response, when the caller is to decode it
-	encoded bool   // payload holds a response
+	err      error
+	metadata Metadata
+	payload  []byte // the response, when the caller is to decode it
+	encoded  bool   // payload holds a response
 }
 
 // notSent is the offset of a call whose frame is not in the output yet.
@@ -47,7 +53,8 @@ func (p *callPool) get(method string, rsp any, cd codec.Codec) *call {
 
 // put takes a finished call back whose token was taken.
 func (p *callPool) put(k *call) {
-	k.rsp, k.codec, k.err, k.encoded, k.seq = nil, nil, nil, false, 0
+	k.rsp, k.codec, k.err, k.encoded, k.seq, k.deadline = nil, nil, nil, false, 0, 0
+	k.metadata, k.wantMeta = nil, false
 	if cap(k.payload) > maxPooled {
 		k.payload = nil
 	}
@@ -66,10 +73,13 @@ func (k *call) finish(c *conn, err error) {
 
 // answer ends a call whose response the reader has. The reader copies, and
 // leaves what may run the user's code to the caller.
-func (k *call) answer(h wire.Header, data []byte) {
+func (k *call) answer(h wire.Header, meta *wire.Meta, data []byte) {
+	if k.wantMeta && meta != nil {
+		k.metadata = metadataOf(meta.NPairs, meta.Pairs())
+	}
 	switch {
 	case h.Flag&wire.FlagError != 0:
-		k.err = remoteError(string(data))
+		k.err = remoteErrorOf(meta, data)
 	case decodesInPlace(k.rsp):
 		k.err = decode(nil, data, k.rsp)
 	default:
@@ -79,9 +89,15 @@ func (k *call) answer(h wire.Header, data []byte) {
 }
 
 // result is called by the caller after it took the token.
-func (k *call) result() error {
+func (k *call) result(c *conn) error {
 	if k.err == nil && k.encoded {
 		return decode(k.codec, k.payload, k.rsp)
+	}
+	if e, ok := k.err.(*Error); ok && e.remote {
+		if e.code == CodeDeadlineExceeded && k.deadline != 0 && c.now() >= k.deadline {
+			return timeoutError(false) // the peer was quicker to see that our deadline passed
+		}
+		return c.handler.snapshot().details.decode(c.client.Codec, e)
 	}
 	return k.err
 }
@@ -97,7 +113,9 @@ type callTable struct {
 	slots []slot
 	free  uint32 // index + 1 of the first free slot, 0: none
 	n     int
-	gen   uint32 // of slots yet to be made
+	gen   uint32        // of slots yet to be made
+	turns turns         // who waits for a call to end before it begins its own
+	count *atomic.Int64 // n for others
 }
 
 type slot struct {
@@ -107,8 +125,9 @@ type slot struct {
 	next     uint32 // as callTable.free
 }
 
-func newCallTable(conn uint16) callTable {
-	return callTable{conn: conn, gen: rand.Uint32()}
+func newCallTable(conn uint16, count *atomic.Int64) callTable {
+	count.Store(0)
+	return callTable{conn: conn, gen: rand.Uint32(), count: count}
 }
 
 const (
@@ -130,8 +149,14 @@ func (t *callTable) add(k *call, deadline int64) uint64 {
 	t.free = s.next
 	s.call, s.deadline = k, deadline
 	t.n++
+	t.count.Store(int64(t.n))
 	k.seq = t.seq(index, s.gen)
 	return k.seq
+}
+
+// full reports whether a call has to wait for its turn. 0 is no limit.
+func (t *callTable) full(limit int) bool {
+	return limit > 0 && t.n+t.turns.promised >= limit
 }
 
 func (t *callTable) seq(index, gen uint32) uint64 {
@@ -161,7 +186,12 @@ func (t *callTable) take(seq uint64) *call {
 	k := s.call
 	*s = slot{gen: s.gen + 1, next: t.free}
 	t.free = index
-	if t.n--; t.n == 0 && len(t.slots) > keepSlots {
+	if len(t.turns.waiting) > 0 {
+		t.turns.wake()
+	}
+	t.n--
+	t.count.Store(int64(t.n))
+	if t.n == 0 && len(t.slots) > keepSlots {
 		t.shrink()
 	}
 	return k
@@ -174,7 +204,7 @@ func (t *callTable) shrink() {
 	for i := range t.slots {
 		next = max(next, t.slots[i].gen)
 	}
-	*t = callTable{conn: t.conn, gen: next}
+	*t = callTable{conn: t.conn, gen: next, turns: t.turns, count: t.count}
 }
 
 func (t *callTable) takeAll() []*call {
@@ -184,8 +214,68 @@ func (t *callTable) takeAll() []*call {
 			all = append(all, k)
 		}
 	}
-	*t = newCallTable(t.conn)
+	t.turns.wakeAll()
+	*t = newCallTable(t.conn, t.count)
 	return all
+}
+
+// turns are who waits for something, the first to come first. Guarded by conn.mu.
+type turns struct {
+	waiting  []*turn
+	gone     int // of those that wait no more
+	promised int // turns that came and were not taken yet
+}
+
+// turn is one who waits.
+type turn struct {
+	came chan struct{} // closed when it is its turn
+	over bool          // it came, or is not waited for any more
+}
+
+func (t *turns) add() *turn {
+	added := &turn{came: make(chan struct{})}
+	t.waiting = append(t.waiting, added)
+	return added
+}
+
+// remove reports whether the turn had not come yet.
+func (t *turns) remove(given *turn) bool {
+	if given.over {
+		return false
+	}
+	given.over = true
+	if t.gone++; t.gone > len(t.waiting)/2 {
+		t.waiting = slices.DeleteFunc(t.waiting, func(other *turn) bool { return other.over })
+		t.gone = 0
+	}
+	return true
+}
+
+func (t *turns) wake() {
+	for len(t.waiting) > 0 {
+		first := t.waiting[0]
+		t.waiting = t.waiting[1:]
+		if !first.over {
+			first.over = true
+			t.promised++
+			close(first.came)
+			return
+		}
+		t.gone--
+	}
+}
+
+// taken is called by whose turn came. If it makes no use of it, the next one may.
+func (t *turns) taken(used bool) {
+	if t.promised--; !used {
+		t.wake()
+	}
+}
+
+func (t *turns) wakeAll() {
+	for len(t.waiting) > 0 {
+		t.wake()
+	}
 }
 
 // takeExpired removes the calls whose deadline has passed and returns the
@@ -209,20 +299,25 @@ func (t *callTable) takeExpired(now int64) (expired []*call, next int64) {
 
 // roundTrip sends a request and waits for its response, the end of ctx, the
 // deadline, or the end of the connection.
-func (c *conn) roundTrip(ctx context.Context, timeout time.Duration, method string, p payload, rsp any, cd codec.Codec) error {
-	k := c.handler.calls.get(method, rsp, cd)
+func (c *conn) roundTrip(ctx context.Context, o *outgoing, rsp any, info *callInfo) error {
+	k := c.handler.calls.get(o.method, rsp, c.client.Codec)
+	k.wantMeta = info.response != nil
+	o.call = k
 	mark := c.mark.Load()
-	o := outgoing{header: wire.Header{Cmd: wire.CmdRequest}, method: method, payload: p, call: k, timeout: timeout}
-	if err := c.send(ctx, &o); err != nil {
-		if k.seq != 0 && !c.abandon(k) { // somebody else has ended it, or is about to
+	err := c.send(ctx, o)
+	switch taken, _ := false, 0; {
+	case err == nil:
+		c.aboutToWait(mark)
+		err = c.await(ctx, k)
+	case k.seq != 0:
+		if taken, _ = c.abandon(k); !taken { // somebody else has ended it, or is about to
 			<-k.done
-			err = k.result()
+			err = k.result(c)
 		}
-		c.handler.calls.put(k)
-		return err
 	}
-	c.aboutToWait(mark)
-	err := c.await(ctx, k)
+	if info.response != nil {
+		*info.response = k.metadata
+	}
 	c.handler.calls.put(k)
 	return err
 }
@@ -230,32 +325,45 @@ func (c *conn) roundTrip(ctx context.Context, timeout time.Duration, method stri
 func (c *conn) await(ctx context.Context, k *call) error {
 	if ctx.Done() == nil {
 		<-k.done
-		return k.result()
+		return k.result(c)
 	}
 	select {
 	case <-k.done:
-		return k.result()
+		return k.result(c)
 	case <-ctx.Done():
 	}
-	if c.abandon(k) {
-		return contextError(ctx, false)
+	if taken, offset := c.abandon(k); taken {
+		err := contextError(ctx, offset == notSent)
+		if offset != notSent {
+			c.cancelCall(k.seq, offset, err.code)
+		}
+		return err
 	}
 	<-k.done // the answer was faster
-	return k.result()
+	return k.result(c)
 }
 
-// abandon takes a call out of the table. It reports false when somebody else
-// has taken it and is finishing it.
-func (c *conn) abandon(k *call) bool {
+// abandon takes a call out of the table and says where in the output its frame
+// starts. It reports false when somebody else has taken it and is finishing it.
+func (c *conn) abandon(k *call) (taken bool, offset uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.calls.take(k.seq) == k
+	return c.calls.take(k.seq) == k, k.offset
+}
+
+// cancelCall tells the peer that nobody waits for a call any more, unless that is
+// because of the deadline, which it knows.
+func (c *conn) cancelCall(seq, offset uint64, why Code) {
+	if !c.cancels.Load() || why == CodeDeadlineExceeded && c.knowsDeadlines.Load() {
+		return
+	}
+	o := outgoing{header: wire.Header{Cmd: wire.CmdCancel, Seq: seq}, reply: true, urgent: true, behind: offset}
+	c.send(context.Background(), &o) // without it the peer does what nobody needs
 }
 
 // answered hands a response to the call that waits for it.
 func (r *reader) answered(h wire.Header, frame []byte) bool {
 	c := r.conn
-	_, data := wire.Split(frame, h)
 	c.mu.Lock()
 	k := c.calls.take(h.Seq)
 	c.mu.Unlock()
@@ -266,7 +374,8 @@ func (r *reader) answered(h wire.Header, frame []byte) bool {
 	if k.callback != nil {
 		return r.callback(k, h, frame)
 	}
-	k.answer(h, data)
+	_, data := wire.Split(frame, h)
+	k.answer(h, r.metaOf(h), data[r.sectionLen:])
 	return true
 }
 
@@ -275,10 +384,11 @@ func (c *conn) now() int64 { return int64(time.Since(c.born)) }
 
 // deadlineIn returns the connection's time after d, 0 for no deadline.
 func (c *conn) deadlineIn(d time.Duration) int64 {
-	if d <= 0 || d == TimeForever {
+	now := c.now()
+	if d <= 0 || int64(d) > math.MaxInt64-now {
 		return 0
 	}
-	return c.now() + int64(d)
+	return now + int64(d)
 }
 
 // expireAt has the sweeper look at the table at t or before. There is no timer
@@ -314,6 +424,9 @@ func (c *conn) sweep() {
 	}
 	c.mu.Unlock()
 	for _, k := range expired {
+		if k.offset != notSent {
+			c.cancelCall(k.seq, k.offset, CodeDeadlineExceeded)
+		}
 		k.finish(c, timeoutError(k.offset == notSent)) // what was appended may still leave
 	}
 }

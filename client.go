@@ -1,11 +1,15 @@
 package arpc
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"math"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,12 +75,17 @@ type Client struct {
 	redialNow chan struct{}
 	closing   atomic.Bool   // Shutdown was called
 	seq       atomic.Uint64 // of notifications
+	session   string        // of a dialled client
 
 	// Guarded by mu.
 	mu             sync.Mutex
 	state          State
 	cause          error // why the last connection ended, or the client
 	values         map[any]any
+	identity       any
+	conns          []*conn       // those that have not ended, one that is about to be the newest too
+	moving         bool          // the peer goes away, and the dial elsewhere is not known to have failed
+	changed        chan struct{} // closed when a call that waits is to look again; nil: none waits
 	onDisconnected []func(*Client)
 	attempts       int           // to reconnect, since a connection was of use
 	redialing      bool          // a goroutine does
@@ -90,9 +99,10 @@ type clientStats struct {
 	overruns atomic.Uint64 // streams dropped
 }
 
-// NewClient dials and returns a connected client, after the connected hooks
-// have run. Without WithHandler its Handler is a clone of DefaultHandler. The
-// error is the dialer's, or says which option makes no sense.
+// NewClient dials and returns a connected client, after the peer has answered the
+// hello and the connected hooks have run. Without WithHandler its Handler is a
+// clone of DefaultHandler. The error is the dialer's, says why the peer refuses us
+// or that it does not speak arpc, or which option makes no sense.
 func NewClient(dialer DialerFunc, opts ...Option) (*Client, error) {
 	if dialer == nil {
 		return nil, NewError(CodeInvalidArgument, "arpc: NewClient: the dialer is nil")
@@ -102,20 +112,23 @@ func NewClient(dialer DialerFunc, opts ...Option) (*Client, error) {
 		return nil, err
 	}
 	c := newClient(h)
-	c.dialer, c.redialNow = dialer, make(chan struct{}, 1)
+	c.dialer, c.redialNow, c.session = dialer, make(chan struct{}, 1), rand.Text()
+	c.state = StateReconnecting
 	nc, err := c.dial()
 	if err != nil {
 		return nil, err
 	}
-	cn := newConn(c, nc, true)
-	c.conn.Store(cn)
-	cn.start()
-	cn.opened()
-	if err := cn.err(); err != nil {
+	if _, err := c.attach(nc); err != nil {
 		c.close(err)
-		return nil, &Error{code: CodeUnavailable, msg: "arpc: connect: " + err.Error(), cause: err, unsent: true}
+		return nil, connectError(err)
 	}
 	return c, nil
+}
+
+// connectError is the error of a connection that did not come to be of use.
+func connectError(err error) error {
+	text := strings.TrimPrefix(err.Error(), "arpc: ")
+	return &Error{code: codeOr(err, CodeUnavailable), msg: "arpc: connect: " + text, cause: err, remote: IsRemote(err), unsent: true}
 }
 
 func newClient(h *Handler) *Client {
@@ -140,29 +153,6 @@ func (c *Client) dial() (nc net.Conn, err error) {
 		return nil, &Error{code: CodeUnavailable, msg: "arpc: dial: " + err.Error(), cause: err, unsent: true}
 	}
 	return nc, nil
-}
-
-// current returns the connection to send on.
-func (c *Client) current() (*conn, error) {
-	cn := c.conn.Load()
-	if c.closing.Load() {
-		return nil, unsent(ErrClosed)
-	}
-	select {
-	case <-cn.done:
-		return nil, c.unavailable()
-	default:
-		return cn, nil
-	}
-}
-
-func (c *Client) unavailable() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state == StateClosed {
-		return notConnected(ErrClosed, c.cause)
-	}
-	return notConnected(ErrDisconnected, c.conn.Load().err())
 }
 
 // Call sends a request and decodes the response into rsp, which points to a
@@ -190,27 +180,123 @@ func (c *Client) CallWith(ctx context.Context, method string, req, rsp any) erro
 }
 
 func (c *Client) call(ctx context.Context, timeout time.Duration, method string, req, rsp any) error {
+	snap := c.Handler.snapshot()
+	if timeout == 0 {
+		timeout = defaultTimeout(ctx, &snap.settings)
+	}
+	if snap.around == nil {
+		return c.invoke(ctx, infoOf(ctx), timeout, method, req, rsp)
+	}
+	call := &Call{Kind: KindCall, Method: method, Request: req, Response: rsp, Client: c}
+	return snap.interceptTimeout(ctx, timeout, call, func(ctx context.Context, call *Call) error {
+		return c.invoke(ctx, infoOf(ctx), 0, call.Method, call.Request, call.Response)
+	})
+}
+
+// defaultTimeout is what WithCallTimeout says for a context without a deadline.
+func defaultTimeout(ctx context.Context, s *settings) time.Duration {
+	if s.callTimeout == 0 {
+		return 0
+	}
+	if _, ok := ctx.Deadline(); ok {
+		return 0
+	}
+	return s.callTimeout
+}
+
+// invoke is a call behind the interceptors.
+func (c *Client) invoke(ctx context.Context, info *callInfo, timeout time.Duration, method string, req, rsp any) error {
 	if err := checkTarget(rsp); err != nil {
 		return unsent(err)
 	}
-	p, cn, err := c.prepare(method, req)
+	o, err := c.outgoing(info, wire.Header{Cmd: wire.CmdRequest}, method, req)
 	if err != nil {
 		return err
 	}
-	return cn.roundTrip(ctx, timeout, method, p, rsp, c.Codec)
+	var lost error // of the first attempt of an idempotent call
+	for {
+		cn, left, err := c.acquire(ctx, timeout, info)
+		if err != nil {
+			return afterLoss(err, lost)
+		}
+		attempt := o
+		attempt.timeout, attempt.left = left, timeLeft(ctx, left)
+		var start time.Time
+		if info.idempotent {
+			start = time.Now()
+		}
+		err = cn.roundTrip(ctx, &attempt, rsp, info)
+		timeout = attempt.timeout
+		switch {
+		case err == nil:
+			return nil
+		case c.again(err, info):
+			continue
+		case info.idempotent && lost == nil && isLost(err) && c.dialer != nil:
+			lost = err
+			timeout = shortened(timeout, time.Since(start))
+			waiting := *info
+			waiting.wait = waitAlways
+			info = &waiting
+			continue
+		}
+		return afterLoss(err, lost)
+	}
 }
 
-// prepare checks the method, encodes v, and returns the connection to send on.
-func (c *Client) prepare(method string, v any) (payload, *conn, error) {
+// again reports whether what failed with err, and was not sent, is for the next
+// connection: the peer goes away, or it was lost and the caller waits for one.
+func (c *Client) again(err error, info *callInfo) bool {
+	switch {
+	case err == nil:
+		return false
+	case errors.Is(err, ErrGoingAway):
+		return true
+	}
+	return isLost(err) && SafeToRetry(err) && c.waits(info)
+}
+
+// afterLoss is the error of a second attempt. It is not safe to retry if the first
+// was not.
+func afterLoss(err, lost error) error {
+	if lost == nil || SafeToRetry(lost) || !SafeToRetry(err) {
+		return err
+	}
+	return &Error{code: CodeOf(err), msg: err.Error(), cause: errors.Join(err, lost)}
+}
+
+// isLost reports whether a call ended with its connection.
+func isLost(err error) bool {
+	e, ok := err.(*Error)
+	return ok && e.lost
+}
+
+// timeLeft is the time that the peer is told: until the deadline of ctx, or the
+// timeout, 0 for none.
+func timeLeft(ctx context.Context, timeout time.Duration) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return max(time.Until(deadline), 1)
+	}
+	if timeout == TimeForever {
+		return 0
+	}
+	return timeout
+}
+
+// outgoing checks the method, encodes v, and returns what is to be sent.
+func (c *Client) outgoing(info *callInfo, h wire.Header, method string, v any) (outgoing, error) {
 	if err := checkMethod(method); err != nil {
-		return payload{}, nil, unsent(err)
+		return outgoing{}, unsent(err)
 	}
 	p, err := encode(c.Codec, v)
 	if err != nil {
-		return payload{}, nil, unsent(err)
+		return outgoing{}, unsent(err)
 	}
-	cn, err := c.current()
-	return p, cn, err
+	section, err := info.section()
+	if err != nil {
+		return outgoing{}, unsent(err)
+	}
+	return outgoing{header: h, method: method, section: section, payload: p, begins: true}, nil
 }
 
 // CallAsync sends a request and returns; the callback runs exactly once, when
@@ -225,27 +311,79 @@ func (c *Client) CallAsync(method string, req any, callback func(*Context), time
 	case timeout <= 0:
 		return unsent(Errorf(CodeInvalidArgument, "arpc: the timeout of a call must be positive, not %v", timeout))
 	}
-	p, cn, err := c.prepare(method, req)
+	if snap := c.Handler.snapshot(); snap.around != nil {
+		return c.interceptAsync(snap, method, req, callback, timeout)
+	}
+	return c.invokeAsync(&noInfo, method, req, callback, timeout)
+}
+
+// invokeAsync is CallAsync without interceptors.
+func (c *Client) invokeAsync(info *callInfo, method string, req any, callback func(*Context), timeout time.Duration) error {
+	o, err := c.outgoing(info, wire.Header{Cmd: wire.CmdRequest, Flag: wire.FlagAsync}, method, req)
 	if err != nil {
 		return err
 	}
-	return cn.callAsync(method, p, callback, timeout)
+	for {
+		cn, left, err := c.acquire(context.Background(), timeout, info)
+		if err != nil {
+			return err
+		}
+		timeout = left
+		attempt := o
+		attempt.timeout, attempt.left = timeout, timeLeft(context.Background(), timeout)
+		if err = cn.callAsync(&attempt, callback); !c.again(err, info) {
+			return err
+		}
+	}
 }
 
-func (c *conn) callAsync(method string, p payload, callback func(*Context), timeout time.Duration) error {
-	k := &call{method: method, callback: callback, offset: notSent}
-	o := outgoing{
-		header:  wire.Header{Cmd: wire.CmdRequest, Flag: wire.FlagAsync},
-		method:  method,
-		payload: p,
-		call:    k,
-		timeout: timeout,
-	}
-	err := c.send(context.Background(), &o)
-	if err != nil && k.seq != 0 && !c.abandon(k) {
-		return nil // the connection ended meanwhile, and the callback is told
+func (c *conn) callAsync(o *outgoing, callback func(*Context)) error {
+	k := &call{method: o.method, callback: callback, offset: notSent}
+	o.call = k
+	err := c.send(context.Background(), o)
+	if err != nil && k.seq != 0 {
+		if taken, _ := c.abandon(k); !taken {
+			return nil // the connection ended meanwhile, and the callback is told
+		}
 	}
 	return err
+}
+
+// interceptAsync runs a CallAsync through the interceptors, on a goroutine of its
+// own.
+func (c *Client) interceptAsync(snap *snapshot, method string, req any, callback func(*Context), timeout time.Duration) error {
+	cn, left, err := c.acquire(context.Background(), timeout, &noInfo)
+	if err != nil {
+		return err
+	}
+	p, err := encode(c.Codec, req) // the caller may reuse req
+	if err != nil {
+		return unsent(err)
+	}
+	body := p.appendTo(make([]byte, 0, p.len()))
+	go func() {
+		var rsp []byte
+		var md Metadata
+		err := error(errGoexit)
+		defer func() {
+			if p := recover(); p != nil {
+				cn.logPanic("interceptor", p)
+				err = NewError(CodeInternal, "arpc: an interceptor panicked")
+			}
+			cn.finishAsync(method, md, rsp, callback, err)
+		}()
+		call := &Call{Kind: KindCall, Method: method, Request: body, Response: &rsp, Client: c}
+		err = snap.interceptTimeout(context.Background(), left, call, func(ctx context.Context, call *Call) error {
+			own := infoOf(ctx).response
+			ctx = ContextWithResponseMetadata(ctx, &md)
+			err := c.invoke(ctx, infoOf(ctx), 0, call.Method, call.Request, call.Response)
+			if own != nil {
+				*own = md
+			}
+			return err
+		})
+	}()
+	return nil
 }
 
 // Notify sends a message that is not answered. It waits for room in the send
@@ -268,18 +406,43 @@ func (c *Client) NotifyWith(ctx context.Context, method string, v any) error {
 }
 
 func (c *Client) notify(ctx context.Context, timeout time.Duration, method string, v any) error {
-	p, cn, err := c.prepare(method, v)
+	snap := c.Handler.snapshot()
+	if snap.around == nil {
+		return c.tell(ctx, infoOf(ctx), timeout, method, v)
+	}
+	call := &Call{Kind: KindNotify, Method: method, Request: v, Client: c}
+	return snap.interceptTimeout(ctx, timeout, call, func(ctx context.Context, call *Call) error {
+		return c.tell(ctx, infoOf(ctx), timeout, call.Method, call.Request)
+	})
+}
+
+// tell is a notification behind the interceptors.
+func (c *Client) tell(ctx context.Context, info *callInfo, timeout time.Duration, method string, v any) error {
+	o, err := c.outgoing(info, wire.Header{Cmd: wire.CmdNotify, Flag: wire.FlagAsync, Seq: c.seq.Add(1)}, method, v)
 	if err != nil {
 		return err
 	}
-	o := outgoing{
-		header:  wire.Header{Cmd: wire.CmdNotify, Flag: wire.FlagAsync, Seq: c.seq.Add(1)},
-		method:  method,
-		payload: p,
-		timeout: timeout,
-		noWait:  timeout == TimeZero,
+	o.noWait = timeout == TimeZero
+	return c.told(c.sendOn(ctx, timeout, info, &o))
+}
+
+// sendOn sends what is not answered on the newest connection.
+func (c *Client) sendOn(ctx context.Context, timeout time.Duration, info *callInfo, o *outgoing) error {
+	if o.noWait {
+		info = &callInfo{wait: waitNot}
 	}
-	return c.told(cn.send(ctx, &o))
+	for {
+		cn, left, err := c.acquire(ctx, timeout, info)
+		if err != nil {
+			return err
+		}
+		timeout = left
+		attempt := *o
+		attempt.timeout = timeout
+		if err = cn.send(ctx, &attempt); !c.again(err, info) {
+			return err
+		}
+	}
 }
 
 // told runs the overstock hooks if a send failed for lack of room.
@@ -316,17 +479,17 @@ func (c *Client) PushMsg(msg *Message, timeout time.Duration) error {
 	case timeout < 0:
 		return unsent(Errorf(CodeInvalidArgument, "arpc: the timeout of a message must not be negative: %v", timeout))
 	}
-	cn, err := c.current()
-	if err != nil {
-		return err
-	}
 	frame, err := msg.frameFor(c.Handler.snapshot().coders, c)
 	if err != nil {
 		return unsent(err)
 	}
-	o := outgoing{whole: frame, timeout: timeout, noWait: timeout == TimeZero}
-	return c.told(cn.send(context.Background(), &o))
+	o := outgoing{whole: frame, noWait: timeout == TimeZero, begins: true}
+	return c.told(c.sendOn(context.Background(), timeout, &noInfo, &o))
 }
+
+// Inflight returns how many calls of this side wait for their answers on the newest
+// connection.
+func (c *Client) Inflight() int { return int(c.conn.Load().inflight.Load()) }
 
 // Get returns a value that Set stored on this client.
 func (c *Client) Get(key any) (any, bool) {
@@ -370,7 +533,7 @@ func (c *Client) Conn() net.Conn { return c.conn.Load().nc }
 func (c *Client) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state == StateConnected && c.conn.Load().err() != nil {
+	if cn := c.conn.Load(); c.state == StateConnected && cn.err() != nil {
 		return StateReconnecting
 	}
 	return c.state
@@ -392,8 +555,11 @@ func (c *Client) Err() error {
 // when its goroutines are gone, but for those that run handlers and hooks. It
 // may be called from these, and more than once.
 func (c *Client) Stop() {
+	conns := c.open()
 	c.close(ErrClosed)
-	c.conn.Load().stopped()
+	for _, cn := range conns {
+		cn.stopped()
+	}
 	c.mu.Lock()
 	backingOff := c.backingOff
 	c.mu.Unlock()
@@ -402,7 +568,14 @@ func (c *Client) Stop() {
 	}
 }
 
-// close ends the client and its connection because of err.
+// open returns the connections that have not ended.
+func (c *Client) open() []*conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.conns)
+}
+
+// close ends the client and its connections because of err.
 func (c *Client) close(err error) {
 	c.mu.Lock()
 	if c.state != StateClosed {
@@ -410,25 +583,37 @@ func (c *Client) close(err error) {
 		c.cause = err
 		close(c.done)
 	}
-	cn := c.conn.Load()
+	conns := slices.Clone(c.conns)
+	c.announce()
 	c.mu.Unlock()
-	if cn != nil {
+	for _, cn := range conns {
 		cn.stopping.Store(true)
 		cn.fail(err)
 	}
 }
 
-// Shutdown closes the client when its calls in flight have ended, its handlers
+// Shutdown closes the client when its calls and streams have ended, its handlers
 // have answered and everything is written, or when ctx ends, whose error it
-// returns then. No new calls are sent meanwhile.
+// returns then. It tells the peer to begin nothing new, and begins nothing new.
 func (c *Client) Shutdown(ctx context.Context) error {
 	c.closing.Store(true)
 	return c.shutdown(ctx)
 }
 
 func (c *Client) shutdown(ctx context.Context) error {
-	defer c.Stop()
-	return c.conn.Load().drain(ctx)
+	conns := c.open()
+	errs := make([]error, len(conns))
+	var all sync.WaitGroup
+	for i, cn := range conns {
+		all.Go(func() { errs[i] = cn.drain(ctx) })
+	}
+	all.Wait()
+	err := cmp.Or(errs...)
+	if err != nil {
+		c.close(Errorf(CodeUnavailable, "arpc: shut down before all was done: %w", ErrClosed))
+	}
+	c.Stop()
+	return err
 }
 
 // disconnected runs the hooks for a connection that has ended.

@@ -3,7 +3,6 @@ package arpc_test
 import (
 	"bytes"
 	"io"
-	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,10 +21,10 @@ func (sameCoder) Decode(_ *arpc.Client, m *arpc.Message) *arpc.Message { return 
 // deadline passes meanwhile is safe to retry, so it must not be sent afterwards.
 func TestCodedCallThatTimedOutIsNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		near, far := memconn.Pipe(memconn.WithBuffer(1 << 10))
+		dialer, far := oldPeer(t, memconn.WithBuffer(1<<10))
 		h := arpc.NewHandler(arpc.WithSendQueue(1, 1<<20), arpc.WithKeepalive(0, 0), arpc.WithWriteTimeout(0), arpc.WithReconnect(0, 0, 0))
 		h.UseCoder(sameCoder{})
-		c, err := arpc.NewClient(func() (net.Conn, error) { return near, nil }, arpc.WithHandler(h))
+		c, err := arpc.NewClient(dialer, arpc.WithHandler(h))
 		require.NoError(t, err)
 		require.NoError(t, c.Notify("/fill", make([]byte, 64<<10), time.Minute))
 		synctest.Wait() // the write is stuck
@@ -58,9 +57,8 @@ func TestCodedCallThatTimedOutIsNotSent(t *testing.T) {
 // sent, so it is not safe to retry.
 func TestCallThatTimedOutInTheQueueIsNotSafeToRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		near, far := memconn.Pipe(memconn.WithBuffer(1 << 10))
-		c, err := arpc.NewClient(func() (net.Conn, error) { return near, nil },
-			arpc.WithKeepalive(0, 0), arpc.WithWriteTimeout(0), arpc.WithReconnect(0, 0, 0))
+		dialer, far := oldPeer(t, memconn.WithBuffer(1<<10))
+		c, err := arpc.NewClient(dialer, arpc.WithKeepalive(0, 0), arpc.WithWriteTimeout(0), arpc.WithReconnect(0, 0, 0))
 		require.NoError(t, err)
 		require.NoError(t, c.Notify("/fill", make([]byte, 64<<10), time.Minute))
 		synctest.Wait() // the write is stuck

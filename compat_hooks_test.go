@@ -89,8 +89,8 @@ func TestCompatOverstock(t *testing.T) {
 	require.Equal(t, "package", compatTake(t, events))
 	require.Equal(t, "server", compatTake(t, events))
 
-	here, _ := memconn.Pipe()
-	client, err := arpc.NewClient(func() (net.Conn, error) { return here, nil })
+	dialer, _ := oldPeer(t)
+	client, err := arpc.NewClient(dialer)
 	require.NoError(t, err)
 	defer client.Stop()
 	client.Handler.HandleOverstock(func(c *arpc.Client) { events <- "client" })
@@ -102,8 +102,8 @@ func TestCompatOverstock(t *testing.T) {
 func TestCompatSendQueueSize(t *testing.T) {
 	compatDefaults(t)
 	arpc.DefaultHandler.SetSendQueueSize(2)
-	here, _ := memconn.Pipe()
-	client, err := arpc.NewClient(func() (net.Conn, error) { return here, nil })
+	dialer, _ := oldPeer(t)
+	client, err := arpc.NewClient(dialer)
 	require.NoError(t, err)
 	defer client.Stop()
 	// Two that are being written, and two that wait.
@@ -211,12 +211,14 @@ func TestCompatReaderWrapper(t *testing.T) {
 		return io.TeeReader(bufio.NewReaderSize(conn, 1024), compatCounter{&through})
 	})
 	pair := compatConnect(t)
+	hellos := through.Load()
+	require.Positive(t, hellos)
 	pair.server.Handler.Handle("/words", compatEcho)
 	rsp := ""
-	require.NoError(t, pair.client.Call("/words", "wrapped", &rsp, compatWait))
+	require.NoError(t, pair.client.CallWith(t.Context(), "/words", "wrapped", &rsp))
 	require.Equal(t, "wrapped", rsp)
 	frame := arpc.HeadLen + len("/words") + len("wrapped")
-	require.EqualValues(t, 2*frame, through.Load())
+	require.EqualValues(t, 2*frame, through.Load()-hellos)
 }
 
 type compatCounter struct{ n *atomic.Int64 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,10 +31,11 @@ type conn struct {
 	ready    chan struct{} // closed when the connected hooks have returned
 	done     chan struct{} // closed by fail
 
-	mark    atomic.Uint64 // who has the baton: see baton.go
-	passing sync.Mutex    // held while the baton changes hands
-	watched atomic.Bool
-	reads   atomic.Uint64 // counts reads, for keepalive
+	mark     atomic.Uint64 // who has the baton: see baton.go
+	passing  sync.Mutex    // held while the baton changes hands
+	watched  atomic.Bool
+	received atomic.Uint64 // bytes, since the start
+	inflight atomic.Int64  // calls.n, to look at without mu
 
 	atWork    atomic.Bool  // the reader has bytes to look at
 	draining  atomic.Bool  // new requests are refused
@@ -41,10 +44,21 @@ type conn struct {
 	heldBytes atomic.Int64 // their bytes
 	room      room         // where the reader waits at the limits of the two
 
+	maxSend     atomic.Int64 // longest body that the peer takes, in bytes
 	streamBytes atomic.Int64 // of stream messages that wait for Recv
+
+	stage          atomic.Int32 // see stageOpening
+	saidHello      atomic.Bool
+	hello          atomic.Pointer[wire.Hello] // nil for a peer of version 1
+	cancels        atomic.Bool                // Cancel may be sent and come
+	knowsDeadlines atomic.Bool                // the peer is told the time that is left
+	leaving        atomic.Bool                // the peer wants nothing new on this connection
+	acked          atomic.Bool                // the peer begins nothing new
+	incoming       incoming
 
 	// Owned by the holder of the baton.
 	reader       *reader
+	phase        phase
 	gate         chan struct{} // closed when the connected hook returned; nil from then on
 	orderedHint  bool          // ordered.busy may be true
 	useful       bool          // a frame made sense
@@ -53,10 +67,19 @@ type conn struct {
 	ordered orderedQueue
 	streams streamTable
 
-	// Guarded by mu.
+	// Guarded by mu, and features is changed by the holder of the baton alone.
 	mu         sync.Mutex
+	features   uint64 // what both ends speak beyond version 1
+	limits     peerLimits
+	locked     bool // the peer is not let in yet
 	out        output
 	calls      callTable
+	pings      pings
+	away       chan struct{} // closed when either end goes away; nil: nobody asked
+	isAway     bool
+	opening    *time.Timer // ends a connection that does not open, or its wait
+	ctx        context.Context
+	cancel     context.CancelCauseFunc
 	sweeper    *time.Timer
 	sweepAt    int64 // when it runs, on the clock of now; 0: it does not
 	sweepFrom  int64 // it does not run before
@@ -69,7 +92,9 @@ type conn struct {
 	lastMark  uint64
 	idleTicks int
 
+	adopted   bool        // it was its dialled client's; guarded by client.mu
 	keepalive *time.Timer // guarded by mu
+	idle      *time.Timer // guarded by mu
 }
 
 func newConn(client *Client, nc net.Conn, dialled bool) *conn {
@@ -87,7 +112,9 @@ func newConn(client *Client, nc net.Conn, dialled bool) *conn {
 		done:       make(chan struct{}),
 		readerDone: make(chan struct{}),
 	}
-	c.calls = newCallTable(uint16(client.Handler.conns.Add(1)))
+	c.maxSend.Store(int64(c.settings.maxBody))
+	c.locked = c.demandsHello()
+	c.calls = newCallTable(uint16(client.Handler.conns.Add(1)), &c.inflight)
 	if tcp, ok := nc.(*net.TCPConn); ok {
 		tcp.SetNoDelay(true)
 	}
@@ -97,30 +124,55 @@ func newConn(client *Client, nc net.Conn, dialled bool) *conn {
 	return c
 }
 
+// openConns are the connections of a Handler that have not ended.
+type openConns struct {
+	mu    sync.Mutex
+	conns map[*conn]struct{}
+}
+
+func (o *openConns) add(c *conn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.conns == nil {
+		o.conns = make(map[*conn]struct{})
+	}
+	o.conns[c] = struct{}{}
+}
+
+func (o *openConns) remove(c *conn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.conns, c)
+}
+
+func (o *openConns) all() []*conn {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Keys(o.conns))
+}
+
 // start begins to read.
 func (c *conn) start() {
 	c.reader = &reader{conn: c, first: true}
-	c.startKeepalive()
+	c.handler.open.add(c)
+	c.limitOpening()
 	go c.reader.run()
 }
 
 // open makes the connection ready for its first message: it completes a TLS
-// handshake and runs the connected hooks. It reports false when the baton went
-// to another reader meanwhile.
+// handshake, and says the hello or runs the connected hooks. It reports false
+// when the baton went to another reader meanwhile.
 func (r *reader) open() bool {
 	c := r.conn
 	err := c.handshake()
 	if err == nil {
 		err = c.wrap()
 	}
-	if err == nil && len(c.hooks.connected) > 0 {
-		return r.connected()
-	}
 	if err != nil {
 		c.fail(err)
+		return true
 	}
-	close(c.ready)
-	return true
+	return r.greet()
 }
 
 // connected runs the connected hooks like an ordered handler, except that the
@@ -128,8 +180,10 @@ func (r *reader) open() bool {
 // it asks the peer.
 func (r *reader) connected() bool {
 	c := r.conn
-	gate := make(chan struct{})
-	c.gate = gate
+	if c.gate == nil {
+		c.gate = make(chan struct{})
+	}
+	gate := c.gate
 	r.running = running{ordered: true}
 	mark := r.begin(false)
 	returned := false
@@ -139,14 +193,12 @@ func (r *reader) connected() bool {
 			close(c.ready)
 			c.passBaton(mark, false)
 			c.release(0)
-			go c.ordered.drain(c)
+			if r.running.claimed {
+				go c.ordered.drain(c)
+			}
 		}
 	}()
-	c.guard("connected hook", func() {
-		for _, hook := range c.hooks.connected {
-			hook(c.client)
-		}
-	})
+	c.runConnected()
 	returned = true
 	close(gate)
 	close(c.ready)
@@ -155,8 +207,18 @@ func (r *reader) connected() bool {
 		return true
 	}
 	c.release(0)
-	c.ordered.drain(c)
+	if r.running.claimed {
+		c.ordered.drain(c)
+	}
 	return false
+}
+
+func (c *conn) runConnected() {
+	c.guard("connected hook", func() {
+		for _, hook := range c.hooks.connected {
+			hook(c.client)
+		}
+	})
 }
 
 // opened returns when the connected hooks have returned, or the connection is
@@ -254,15 +316,19 @@ func (c *conn) fail(err error) {
 		c.endFlush()
 	}
 	c.out.wake()
-	for _, timer := range []*time.Timer{c.sweeper, c.keepalive} {
+	for _, timer := range []*time.Timer{c.sweeper, c.keepalive, c.idle, c.opening} {
 		if timer != nil {
 			timer.Stop()
 		}
 	}
+	cancel := c.cancel
 	c.mu.Unlock()
 
 	close(c.done)
 	c.nc.Close() // unblocks the reader and the flusher
+	if cancel != nil {
+		cancel(err)
+	}
 	for _, k := range waiting {
 		k.finish(c, lostError(err, k.offset >= offered))
 	}
@@ -273,14 +339,23 @@ func (c *conn) fail(err error) {
 // over runs on the last reader, after the last message was dispatched.
 func (c *conn) over() {
 	c.handler.watchdog.forget(c)
+	c.handler.open.remove(c)
 	if c.client.server != nil {
 		c.client.server.removed(c.client)
+	}
+	c.neverSettled()
+	if c.dialled && !c.client.owned(c) {
+		close(c.readerDone)
+		c.logEnd()
+		return // of an attempt to connect, which whoever dialled hears of
 	}
 	close(c.readerDone)
 	c.logEnd()
 	c.client.lost(c)
 	defer c.client.connEnded() // also when a hook ends this goroutine
-	c.ordered.finally(c, func() { c.client.disconnected(c) })
+	if c.stage.Load() == stageUsed {
+		c.ordered.finally(c, func() { c.client.disconnected(c) })
+	}
 }
 
 // stopped waits until no goroutine of the connection is left but those that
@@ -326,29 +401,60 @@ func (c *conn) peer() string {
 
 // reply sends a frame that the engine makes itself. It never waits: when the
 // peer reads nothing of what it asks for, the connection ends.
-func (c *conn) reply(h wire.Header, method string, text string) {
-	o := outgoing{header: h, method: method, payload: payload{s: text}, reply: true}
-	switch err := c.send(context.Background(), &o); {
+func (c *conn) reply(h wire.Header, method string) {
+	c.sendReply(&outgoing{header: h, method: method, reply: true})
+}
+
+func (c *conn) sendReply(o *outgoing) error {
+	err := c.send(context.Background(), o)
+	switch {
 	case errors.Is(err, ErrOverstock):
 		c.fail(Errorf(CodeResourceExhausted, "arpc: the peer does not read the answers to what it sends: %w", ErrOverstock))
 	case errors.Is(err, errCoding):
 		c.fail(err)
 	}
+	return err
 }
 
-// answerUncoded tells a caller that the answer to it could not be coded. When
-// the coders refuse that too, the connection ends.
-func (c *conn) answerUncoded(h wire.Header, method string, err error) {
+// replyError is reply with an error, its text cut short.
+func (c *conn) replyError(h wire.Header, method string, err error) {
 	h.Flag |= wire.FlagError
 	text := publicText(err)
-	c.reply(h, method, text[:min(len(text), exemptText)])
+	c.sendReply(&outgoing{
+		header:  h,
+		method:  method,
+		section: c.errorSection(nil, err),
+		payload: payload{s: text[:min(len(text), exemptText)]},
+		reply:   true,
+	})
+}
+
+// errorSection appends to metadata what of an error travels beside its text.
+// Details that do not encode or that the peer has no room for stay behind.
+func (c *conn) errorSection(metadata []byte, err error) []byte {
+	if c.hello.Load() == nil {
+		return nil
+	}
+	code := CodeOf(err)
+	if code == CodeOK {
+		code = CodeUnknown // it is an error
+	}
+	section := wire.AppendCode(metadata, uint32(code))
+	limit := c.maxMetadata()
+	detailed, failed := c.handler.snapshot().details.appendTo(section, c.client.Codec, err)
+	switch {
+	case failed == nil && len(detailed) <= limit:
+		return detailed
+	case failed == nil:
+		failed = metadataTooLarge(len(detailed), limit)
+	}
+	c.settings.logger.Warn("arpc: error details left out", "peer", c.peer(), "cause", failed)
+	return section
 }
 
 // refuse answers a request with an error, on the reader.
 func (c *conn) refuse(h wire.Header, method string, err error) {
-	rsp := wire.Header{Cmd: wire.CmdResponse, Flag: h.Flag&wire.FlagAsync | wire.FlagError, Seq: h.Seq}
-	text := publicText(err)
-	c.reply(rsp, method, text[:min(len(text), exemptText)])
+	c.replyError(wire.Header{Cmd: wire.CmdResponse, Flag: h.Flag & wire.FlagAsync, Seq: h.Seq}, method, err)
 }
 
 // drop tells of a message that was received and is not handled.
@@ -406,9 +512,15 @@ func (c *conn) release(n int) {
 	c.room.wake()
 }
 
-// full reports whether a message of n bytes has to wait or be refused.
-func (c *conn) full(n int) bool {
-	if c.handling.Load() >= int64(c.settings.maxInflight) {
+// full reports whether a message of n bytes has to wait or be refused. A peer that
+// was told the limit holds back by itself; it counts a request as done when it has
+// the answer, which may be a moment before we do.
+func (c *conn) full(n int, request bool) bool {
+	limit := int64(c.settings.maxInflight)
+	if request && c.features != 0 {
+		limit += limit/4 + 16
+	}
+	if c.handling.Load() >= limit {
 		return true
 	}
 	held := c.heldBytes.Load()
@@ -436,61 +548,5 @@ func (r *room) wake() {
 	select {
 	case r.ch <- struct{}{}:
 	default:
-	}
-}
-
-// startKeepalive pings a silent peer and ends the connection of a dead one.
-func (c *conn) startKeepalive() {
-	interval := c.settings.keepaliveInterval
-	if interval < 0 {
-		interval = 0
-		if c.dialled {
-			interval = 30 * time.Second
-		}
-	}
-	if interval == 0 {
-		return
-	}
-	k := &keepalive{conn: c, interval: interval, timeout: c.settings.keepaliveTimeout}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.keepalive = time.AfterFunc(interval, k.tick)
-}
-
-// keepalive is the state between two ticks of its timer. One tick runs at a
-// time.
-type keepalive struct {
-	conn              *conn
-	interval, timeout time.Duration
-	seen              uint64    // reads at the last tick
-	pinged            time.Time // since when a ping is unanswered; zero: none is
-}
-
-func (k *keepalive) tick() {
-	c := k.conn
-	now := time.Now()
-	if n := c.reads.Load(); n != k.seen || c.room.waiting.Load() { // who does not read cannot tell
-		k.seen, k.pinged = n, time.Time{}
-		k.again(k.interval)
-		return
-	}
-	if k.pinged.IsZero() {
-		k.pinged = now
-		c.reply(wire.Header{Cmd: wire.CmdPing}, "", "")
-	}
-	left := k.timeout - now.Sub(k.pinged)
-	if left <= 0 {
-		c.fail(ErrKeepalive)
-		return
-	}
-	k.again(min(k.interval, left))
-}
-
-func (k *keepalive) again(wait time.Duration) {
-	c := k.conn
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cause == nil {
-		c.keepalive.Reset(wait)
 	}
 }

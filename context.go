@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
-	"time"
 
 	"github.com/arpc-go/arpc/internal/wire"
 )
@@ -29,7 +28,9 @@ const (
 // ErrHandlerReturned, and it never answers another request. The handler's
 // goroutine owns it, but Write and Error may be called from any.
 //
-// It is a context.Context: Done is closed when the connection has ended.
+// It is a context.Context: it ends with the deadline that the caller set, when the
+// caller gives up, and with the connection; context.Cause says which. Calls that
+// the handler makes with it have what is left of the deadline.
 type Context struct {
 	// Client is the connection's client, to call or notify the peer with.
 	Client *Client
@@ -45,14 +46,19 @@ type Context struct {
 	seq      uint64
 	mark     uint64 // under which the handler runs on the reader, 0: it does not
 	values   map[any]any
-	index    int32 // in rt.chain
+	deadline int64 // on the connection's clock, 0: none
+	life     atomic.Pointer[lifetime]
+	metadata *responseMetadata // nil: none
+	index    int32             // in rt.chain
 	cmd      byte
 	flag     byte
+	moved    bool  // detached; guarded by conn.incoming.mu
 	held     int32 // bytes that Detach keeps count of; negative: not detached
 }
 
-func (ctx *Context) init(c *conn, req *request, rt *route, h wire.Header) {
+func (ctx *Context) init(c *conn, req *request, rt *route, h wire.Header, deadline int64) {
 	ctx.Client, ctx.Message = c.client, &req.msg
+	ctx.deadline = deadline
 	ctx.conn, ctx.rt, ctx.req, ctx.gen = c, rt, req, req.state.Load()
 	ctx.seq, ctx.cmd, ctx.flag = h.Seq, h.Command(), h.Flag
 	ctx.index, ctx.held = -1, -1
@@ -82,7 +88,7 @@ func (ctx *Context) run() {
 func (ctx *Context) panicked(p any) {
 	ctx.conn.logPanic("handler of "+ctx.Message.Method(), p)
 	if ctx.cmd == wire.CmdRequest && ctx.claim(true) {
-		ctx.answer(payload{s: "internal error: the handler panicked"}, true)
+		ctx.fail(errPanicked)
 	}
 }
 
@@ -97,6 +103,7 @@ func (ctx *Context) exited() {
 	ordered := ctx.rt != nil && (ctx.cmd == wire.CmdNotify && ctx.rt.orderedNotify || ctx.cmd == wire.CmdRequest && ctx.rt.orderedRequest)
 	n := len(ctx.Message.Buffer)
 	ctx.end()
+	c.unlist(ctx)
 	c.release(n)
 	if ordered {
 		go c.ordered.drain(c)
@@ -104,17 +111,30 @@ func (ctx *Context) exited() {
 }
 
 // end closes the Context after its handler. A request that was not answered
-// gets an error, so that its caller does not wait out its deadline.
-func (ctx *Context) end() {
+// gets an error, so that its caller does not wait out its deadline. It reports
+// whether the request failed.
+func (ctx *Context) end() (failed bool) {
 	old := ctx.req.state.Swap(ctx.gen + stateNext)
 	if old == ctx.gen && ctx.cmd == wire.CmdRequest {
-		text := "internal error: the handler of " + ctx.rt.method + " returned without an answer"
-		if ctx.rt.notFound {
-			text = ErrMethodNotFound.msg
-		}
-		ctx.answer(payload{s: text}, true)
+		ctx.fail(ctx.unanswered())
+		old |= stateFailed
 	}
+	ctx.endLife()
+	return old&stateFailed != 0
 }
+
+// unanswered is the error of a request that its handler did not answer.
+func (ctx *Context) unanswered() error {
+	if ctx.rt.notFound {
+		return ErrMethodNotFound
+	}
+	if err := ctx.expired(); err != nil {
+		return err // that is why it returned
+	}
+	return Errorf(CodeInternal, "internal error: the handler of %s returned without an answer", ctx.rt.method)
+}
+
+var errPanicked = NewError(CodeInternal, "internal error: the handler panicked")
 
 // live reports whether the handler still runs.
 func (ctx *Context) live() bool {
@@ -162,7 +182,7 @@ func (ctx *Context) Bind(v any) error {
 		return ErrHandlerReturned
 	}
 	if err := ctx.Message.Error(); err != nil {
-		return err
+		return ctx.conn.handler.snapshot().details.decode(ctx.Client.Codec, err)
 	}
 	return decode(ctx.Client.Codec, ctx.Message.Data(), v)
 }
@@ -190,8 +210,8 @@ func (ctx *Context) respond(v any, failed bool) error {
 	if ctx.cmd != wire.CmdRequest {
 		return ErrNotRequest
 	}
-	if _, ok := v.(error); ok {
-		failed = true
+	if err, ok := v.(error); ok {
+		return ctx.respondError(err)
 	}
 	p, err := encode(ctx.Client.Codec, v)
 	return ctx.respondPayload(p, err, failed)
@@ -199,38 +219,77 @@ func (ctx *Context) respond(v any, failed bool) error {
 
 func (ctx *Context) respondPayload(p payload, err error, failed bool) error {
 	if err == nil {
-		err = checkBody(len(ctx.rt.method)+p.len(), ctx.conn.settings.maxBody)
+		err = ctx.checkSize(p.len())
 	}
-	if !ctx.claim(failed || err != nil) {
-		if ctx.live() {
-			return ErrAnswered
-		}
-		return ErrHandlerReturned
-	}
-	if err != nil {
-		ctx.answer(payload{s: publicText(err)}, true)
+	if err := ctx.claimed(failed || err != nil); err != nil {
 		return err
 	}
-	return ctx.answer(p, failed)
+	if err != nil {
+		ctx.fail(err)
+		return err
+	}
+	o := ctx.response(p)
+	if failed {
+		o.header.Flag |= wire.FlagError
+	}
+	return ctx.send(&o)
 }
 
-// answer sends the response. The caller has claimed the right to.
-func (ctx *Context) answer(p payload, failed bool) error {
+func (ctx *Context) respondError(err error) error {
+	if tooLong := ctx.checkSize(len(publicText(err))); tooLong != nil {
+		return ctx.respondPayload(payload{}, tooLong, true)
+	}
+	if err := ctx.claimed(true); err != nil {
+		return err
+	}
+	return ctx.fail(err)
+}
+
+func (ctx *Context) checkSize(payload int) error {
+	return ctx.conn.checkSize(len(ctx.rt.method) + payload)
+}
+
+// claimed takes the right to answer, or says why there is none.
+func (ctx *Context) claimed(failed bool) error {
+	switch {
+	case ctx.claim(failed):
+		return nil
+	case ctx.live():
+		return ErrAnswered
+	}
+	return ErrHandlerReturned
+}
+
+// fail sends an error response. The caller has claimed the right to.
+func (ctx *Context) fail(err error) error {
+	o := ctx.response(payload{s: publicText(err)})
+	o.header.Flag |= wire.FlagError
+	o.section = ctx.conn.errorSection(o.section, err)
+	return ctx.send(&o)
+}
+
+func (ctx *Context) response(p payload) outgoing {
 	o := outgoing{
 		header:  wire.Header{Cmd: wire.CmdResponse, Flag: ctx.flag & wire.FlagAsync, Seq: ctx.seq},
 		method:  ctx.rt.method,
 		payload: p,
 		mark:    ctx.mark,
 	}
-	if failed {
-		o.header.Flag |= wire.FlagError
+	if ctx.metadata != nil {
+		o.section = ctx.metadata.section
 	}
-	err := ctx.conn.send(context.Background(), &o)
+	return o
+}
+
+func (ctx *Context) send(o *outgoing) error {
+	err := ctx.conn.send(context.Background(), o)
 	if errors.Is(err, errCoding) {
-		ctx.conn.answerUncoded(o.header, o.method, err)
+		ctx.conn.replyError(o.header, o.method, err)
 	}
 	if ctx.held >= 0 {
+		ctx.conn.unlist(ctx)
 		ctx.conn.release(int(ctx.held))
+		ctx.endLife()
 	}
 	return err
 }
@@ -240,10 +299,12 @@ func (ctx *Context) answer(p payload, failed bool) error {
 // Context cannot answer any more. A request that was detached counts as in
 // flight, WithMaxInflight, until it is answered.
 func (ctx *Context) Detach() *Context {
-	d := new(Context)
-	*d = *ctx
-	d.req = new(request)
-	d.gen, d.mark, d.index = 0, 0, aborted
+	d := &Context{
+		Client: ctx.Client, Message: ctx.Message,
+		conn: ctx.conn, rt: ctx.rt, callback: ctx.callback, req: new(request), seq: ctx.seq,
+		values: ctx.values, deadline: ctx.deadline, metadata: ctx.metadata,
+		index: aborted, cmd: ctx.cmd, flag: ctx.flag, held: -1,
+	}
 	if !ctx.live() {
 		d.req.state.Store(stateNext)
 		return d
@@ -257,6 +318,7 @@ func (ctx *Context) Detach() *Context {
 	default:
 		d.held = int32(len(d.req.msg.Buffer))
 		ctx.conn.hold(len(d.req.msg.Buffer))
+		ctx.conn.relist(ctx, d)
 	}
 	return d
 }
@@ -297,35 +359,3 @@ func (ctx *Context) Set(key, value any) {
 	}
 	ctx.values[key] = value
 }
-
-// Deadline returns no deadline: version 1 of the wire carries none.
-func (ctx *Context) Deadline() (time.Time, bool) { return time.Time{}, false }
-
-var closedChan = func() chan struct{} {
-	ch := make(chan struct{})
-	close(ch)
-	return ch
-}()
-
-// Done is closed when the connection has ended. After the handler has returned
-// it is a closed channel.
-func (ctx *Context) Done() <-chan struct{} {
-	if !ctx.live() {
-		return closedChan
-	}
-	return ctx.conn.done
-}
-
-// Err returns nil while the connection lives and the handler runs, and
-// context.Canceled afterwards.
-func (ctx *Context) Err() error {
-	select {
-	case <-ctx.Done():
-		return context.Canceled
-	default:
-		return nil
-	}
-}
-
-// Value returns what Set stored for key, nil if nothing.
-func (ctx *Context) Value(key any) any { return ctx.values[key] }

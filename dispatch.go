@@ -1,6 +1,7 @@
 package arpc
 
 import (
+	"context"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -12,6 +13,11 @@ import (
 // when the baton went to another reader.
 func (r *reader) dispatch(h wire.Header, frame []byte) bool {
 	c := r.conn
+	if c.phase != phaseOpen {
+		if handled, kept := r.greeting(h, frame); handled {
+			return kept
+		}
+	}
 	snap := c.handler.snapshot()
 	if snap.coders == nil || isPing(h) {
 		return r.dispatchPlain(snap, h, frame)
@@ -25,8 +31,8 @@ func (r *reader) dispatch(h wire.Header, frame []byte) bool {
 		return true
 	}
 	h = m.header()
-	if int64(h.BodyLen) > int64(c.settings.maxBody) {
-		r.malformed(h, m.Buffer, receivedTooLarge(h, c.settings.maxBody))
+	if int64(h.BodyLen) > r.limit(h) {
+		r.malformed(h, m.Buffer, receivedTooLarge(h.BodyLen, c.settings.maxBody))
 		return true
 	}
 	return r.dispatchPlain(snap, h, m.Buffer)
@@ -45,17 +51,30 @@ func (r *reader) undecodable(h wire.Header, frame []byte, err error) {
 	c := r.conn
 	err = Errorf(CodeDataLoss, "arpc: a message cannot be decoded: %w", err)
 	c.settings.logger.Warn("arpc: frame refused", "peer", c.peer(), "cause", err)
-	if cmd := h.Command(); cmd < wire.CmdRequest || cmd > wire.CmdStream || h.Check() != nil {
+	if !c.knows(h, true) || h.Check() != nil {
 		c.fail(err)
 		return
 	}
 	r.malformed(h, frame, err)
 }
 
+// knows reports whether a command makes sense on the connection. Those behind what
+// we know may to a later version, unless a coder has left them.
+func (c *conn) knows(h wire.Header, coded bool) bool {
+	cmd := h.Command()
+	switch {
+	case cmd < wire.CmdRequest, cmd > wire.CmdStream && c.features == 0:
+		return false
+	case cmd > wire.CmdGoAway:
+		return h.Reserved == 0 && !coded
+	}
+	return true
+}
+
 func (r *reader) dispatchPlain(snap *snapshot, h wire.Header, frame []byte) bool {
 	c := r.conn
 	cmd := h.Command()
-	if cmd < wire.CmdRequest || cmd > wire.CmdStream {
+	if !c.knows(h, snap.coders != nil) {
 		c.fail(notArpc(frame))
 		r.r = r.w
 		return true
@@ -63,6 +82,20 @@ func (r *reader) dispatchPlain(snap *snapshot, h wire.Header, frame []byte) bool
 	c.useful = true
 	if err := h.Check(); err != nil {
 		r.malformed(h, frame, Errorf(CodeInvalidArgument, "arpc: malformed frame: %w", err))
+		return true
+	}
+	r.sectionLen = 0
+	if h.Flag&wire.FlagMeta != 0 {
+		if c.features&wire.FeatureMetadata == 0 {
+			h.Flag &^= wire.FlagMeta // means nothing in version 1
+			frame[6] = h.Flag
+		} else if err := r.parseMeta(h, frame); err != nil {
+			r.malformed(h, frame, err)
+			return true
+		}
+	}
+	if n := int64(h.BodyLen) - int64(r.sectionLen); n > int64(c.settings.maxBody) && c.phase == phaseOpen {
+		r.malformed(h, frame, receivedTooLarge(uint32(n), c.settings.maxBody))
 		return true
 	}
 	switch cmd {
@@ -73,9 +106,99 @@ func (r *reader) dispatchPlain(snap *snapshot, h wire.Header, frame []byte) bool
 	case wire.CmdStream:
 		c.streams.received(r, snap, h, frame)
 	case wire.CmdPing:
-		c.reply(wire.Header{Cmd: wire.CmdPong}, "", "")
+		c.sendReply(&outgoing{header: wire.Header{Cmd: wire.CmdPong}, reply: true, urgent: true})
+	case wire.CmdPong:
+		c.ponged()
+	default:
+		r.control(h, frame)
 	}
 	return true
+}
+
+// control handles the commands of version 2 that carry no message.
+func (r *reader) control(h wire.Header, frame []byte) {
+	c := r.conn
+	data := frame[wire.HeaderLen+int(h.MethodLen)+r.sectionLen:]
+	known := true
+	switch {
+	case h.Command() == wire.CmdCancel && c.features&wire.FeatureCancel != 0:
+		known = r.cancel(h, data)
+	case h.Command() == wire.CmdWindow && c.features&wire.FeatureWindows != 0:
+		known = c.streams.granted(h, data)
+	case h.Command() == wire.CmdGoAway && c.features&wire.FeatureGoAway != 0:
+		r.goAway(h, data)
+	default:
+		known = false
+	}
+	if !known {
+		r.drop(frame, "command without effect")
+	}
+}
+
+// cancel ends a request of the peer, or a stream. It reports false if there is no
+// such thing any more, which is nothing unusual.
+func (r *reader) cancel(h wire.Header, text []byte) bool {
+	c := r.conn
+	cause := remoteErrorOf(r.metaOf(h), text)
+	if r.sectionLen == 0 {
+		cause.code = CodeCanceled
+	}
+	if h.Cmd&wire.StreamEnd != 0 {
+		if r.sectionLen > 0 && r.s.meta.HasCode && r.s.meta.Code == uint32(CodeOK) {
+			return c.streams.cancelled(h, nil)
+		}
+		return c.streams.cancelled(h, cause)
+	}
+	if cause.msg == "" {
+		cause.msg = "arpc: the caller gave up"
+	}
+	cause.cause = context.Canceled
+	return c.cancelled(h.Seq, cause)
+}
+
+// parseMeta parses the metadata section of a frame, for metaOf.
+func (r *reader) parseMeta(h wire.Header, frame []byte) error {
+	_, section, payload, err := wire.SplitMeta(frame, h)
+	if err == nil {
+		err = r.s.meta.Parse(section)
+	}
+	if err != nil {
+		return Errorf(CodeInvalidArgument, "arpc: malformed frame: %w", err)
+	}
+	if limit := r.conn.settings.maxMetadata; len(section) > limit {
+		return Errorf(CodeResourceExhausted, "arpc: metadata of %d bytes is over the receiver's limit of %d (WithMaxMetadata)", len(section), limit)
+	}
+	r.sectionLen = int(h.BodyLen) - int(h.MethodLen) - len(payload)
+	return nil
+}
+
+// metaOf returns what the frame in hand carries beside its payload, nil for
+// nothing. It is valid until the next frame.
+func (r *reader) metaOf(h wire.Header) *wire.Meta {
+	if h.Flag&wire.FlagMeta == 0 {
+		return nil
+	}
+	return &r.s.meta
+}
+
+// maxTimeout is a time left, in microseconds, that is as good as none.
+const maxTimeout = uint64(1) << 50
+
+// deadlineOf returns when the peer stops waiting for what a frame asks, 0 if it
+// does not say.
+func (r *reader) deadlineOf(h wire.Header) int64 {
+	if h.Flag&wire.FlagMeta == 0 || !r.s.meta.HasTimeout || r.s.meta.Timeout > maxTimeout {
+		return 0
+	}
+	return r.arrived() + int64(r.s.meta.Timeout)*int64(time.Microsecond)
+}
+
+// arrived returns when the bytes in hand came, on the connection's clock.
+func (r *reader) arrived() int64 {
+	if r.readAt == 0 {
+		r.readAt = r.conn.now()
+	}
+	return r.readAt
 }
 
 // malformed tells the peer, or our own caller, that a frame makes no sense. The
@@ -100,6 +223,10 @@ func (r *reader) malformed(h wire.Header, frame []byte, err error) {
 		}
 	case wire.CmdStream:
 		c.streams.reset(c, h, method, err)
+	case wire.CmdCancel:
+		if h.Cmd&wire.StreamEnd != 0 {
+			c.streams.cancelled(h, err) // that much is clear
+		}
 	}
 	r.drop(frame, err.Error())
 }
@@ -119,7 +246,12 @@ func (r *reader) handle(snap *snapshot, h wire.Header, frame []byte) bool {
 		named.method = string(method)
 		rt = &named
 	}
-	if c.full(len(frame)) && !r.waitForTurn(h, rt.method, frame) {
+	deadline := r.deadlineOf(h)
+	if c.full(len(frame), h.Command() == wire.CmdRequest) && !r.waitForTurn(h, rt.method, frame) {
+		return true
+	}
+	if deadline != 0 && c.now() >= deadline {
+		r.late(rt, h, frame)
 		return true
 	}
 	ordered := rt.orderedRequest
@@ -132,19 +264,28 @@ func (r *reader) handle(snap *snapshot, h wire.Header, frame []byte) bool {
 			c.release(len(frame))
 			return true
 		}
-		j := newJob(c, rt, h, frame)
+		j := newJob(c, rt, h, frame, deadline)
 		j.gate = c.gate
 		r.spawn(j, ordered)
 		return true
 	}
-	return r.handleHere(rt, h, frame, ordered)
+	return r.handleHere(rt, h, frame, deadline, ordered)
+}
+
+// late does not run what came after its deadline.
+func (r *reader) late(rt *route, h wire.Header, frame []byte) {
+	if h.Command() == wire.CmdRequest {
+		r.conn.refuse(h, rt.method, errExpired)
+		return
+	}
+	r.drop(frame, errExpired.msg)
 }
 
 // refusedInDrain refuses a request of a connection that drains. The message is
 // counted or marked already, see quiet.
 func (r *reader) refusedInDrain(rt *route, h wire.Header) bool {
 	c := r.conn
-	if h.Command() != wire.CmdRequest || !c.draining.Load() {
+	if h.Command() != wire.CmdRequest || !c.draining.Load() || c.features&wire.FeatureGoAway != 0 && !c.acked.Load() {
 		return false
 	}
 	c.refuse(h, rt.method, errDraining)
@@ -186,7 +327,8 @@ const aliveInterval = time.Second
 
 // waitForTurn waits at the limits of WithMaxInflight until there is room for a
 // message; the peer's sends wait with it. While something of ours waits for
-// bytes of this connection the message is refused instead, and it reports false.
+// bytes of this connection, or its hello does, the message is refused instead, and
+// it reports false.
 func (r *reader) waitForTurn(h wire.Header, method string, frame []byte) bool {
 	c := r.conn
 	c.flushPending()
@@ -197,15 +339,15 @@ func (r *reader) waitForTurn(h wire.Header, method string, frame []byte) bool {
 	defer c.room.waiting.Store(false)
 	alive := time.NewTicker(aliveInterval)
 	defer alive.Stop()
-	for c.full(len(frame)) {
-		if c.busy() {
+	for c.full(len(frame), h.Command() == wire.CmdRequest) {
+		if c.busy() || c.phase == phaseHello { // what we wait for is behind it
 			r.refuseOverLimit(h, method, frame)
 			return false
 		}
 		select {
 		case <-c.room.ch:
 		case <-alive.C:
-			c.reply(wire.Header{Cmd: wire.CmdPong}, "", "")
+			c.reply(wire.Header{Cmd: wire.CmdPong}, "")
 		case <-c.done:
 			return false
 		}
@@ -225,22 +367,23 @@ func (r *reader) refuseOverLimit(h wire.Header, method string, frame []byte) {
 }
 
 // handleHere runs a handler on the reader.
-func (r *reader) handleHere(rt *route, h wire.Header, frame []byte, ordered bool) bool {
+func (r *reader) handleHere(rt *route, h wire.Header, frame []byte, deadline int64, ordered bool) bool {
 	c := r.conn
 	s := r.s
 	ctx := s.context()
 	s.req.msg.Buffer = frame
-	r.running = running{ordered: ordered, held: len(frame), pace: rt.slow}
+	ctx.init(c, &s.req, rt, h, deadline)
+	r.running = running{ordered: ordered, held: len(frame), pace: rt.slow, ctx: ctx}
 	mark := r.begin(true)
 	if !r.refusedInDrain(rt, h) {
-		ctx.init(c, &s.req, rt, h)
 		ctx.mark = mark
-		ctx.run()
-		ctx.end()
+		ctx.handle()
 	}
 	if r.finish(mark) {
+		r.running.ctx = nil // it would keep the buffer
 		return true
 	}
+	c.unlist(ctx)
 	c.release(len(frame))
 	if ordered {
 		c.ordered.drain(c)
@@ -259,12 +402,13 @@ type job struct {
 var jobPool = sync.Pool{New: func() any { return new(job) }}
 
 // newJob copies the frame.
-func newJob(c *conn, rt *route, h wire.Header, frame []byte) *job {
+func newJob(c *conn, rt *route, h wire.Header, frame []byte, deadline int64) *job {
 	j := jobPool.Get().(*job)
 	j.conn = c
 	j.req.msg.Buffer = append(j.req.msg.Buffer[:0], frame...)
 	j.ctx = new(Context)
-	j.ctx.init(c, &j.req, rt, h)
+	j.ctx.init(c, &j.req, rt, h, deadline)
+	c.list(j.ctx)
 	return j
 }
 
@@ -281,13 +425,13 @@ func (r *reader) spawn(j *job, ordered bool) {
 
 // run handles the message and gives the job back.
 func (j *job) run() {
+	c := j.conn
 	if j.gate != nil {
 		<-j.gate
 	}
 	start := time.Now()
-	j.ctx.run()
-	j.ctx.end()
-	c := j.conn
+	j.serve()
+	c.unlist(j.ctx)
 	pace := &c.callbackPace
 	if j.ctx.rt != nil {
 		pace = j.ctx.rt.slow
@@ -302,12 +446,53 @@ func (j *job) run() {
 	jobPool.Put(j)
 }
 
+// serve runs the handler, unless nobody waits for it any more, or the connection
+// ended before it could be used.
+func (j *job) serve() {
+	ctx := j.ctx
+	if j.gate != nil && j.conn.stage.Load() != stageUsed {
+		ctx.cmd = wire.CmdNotify // nobody is to be answered
+		ctx.end()
+		return
+	}
+	err := ctx.expired()
+	switch {
+	case err != nil && ctx.cmd == wire.CmdRequest:
+		if ctx.claim(true) {
+			ctx.fail(err)
+		}
+	case ctx.rt != nil:
+		ctx.handle()
+		return
+	default:
+		ctx.run()
+	}
+	ctx.end()
+}
+
+// handle runs the handler and ends the Context.
+func (ctx *Context) handle() {
+	if ctx.rt.counters == nil {
+		ctx.run()
+		ctx.end()
+		return
+	}
+	start := ctx.conn.now()
+	ctx.run()
+	failed := ctx.end()
+	ctx.rt.counters.handled(time.Duration(ctx.conn.now()-start), failed)
+}
+
 // callback runs the callback of a CallAsync that was answered, like a
 // concurrent handler.
 func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 	c := r.conn
+	if meta := r.metaOf(h); meta != nil && h.Flag&wire.FlagError != 0 && Code(meta.Code) == CodeDeadlineExceeded && k.deadline != 0 && c.now() >= k.deadline {
+		k.finish(c, timeoutError(false)) // the peer was quicker to see that our deadline passed
+		return true
+	}
 	if c.callbackPace.slow() || c.gate != nil {
-		j := newJob(c, nil, h, frame)
+		j := newJob(c, nil, h, frame, 0)
 		j.ctx.callback = k.callback
 		c.hold(len(frame))
 		r.spawn(j, false)
@@ -318,7 +503,7 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 	s.req.msg.Buffer = frame
 	r.running = running{held: len(frame), pace: &c.callbackPace}
 	mark := r.begin(true)
-	ctx.init(c, &s.req, nil, h)
+	ctx.init(c, &s.req, nil, h, 0)
 	ctx.callback = k.callback
 	ctx.mark = mark
 	ctx.run()
@@ -334,9 +519,25 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 func (c *conn) runCallback(k *call, err error) {
 	h := wire.Header{Cmd: wire.CmdResponse, Flag: wire.FlagError | wire.FlagAsync, Seq: k.seq}
 	frame := appendFrame(nil, h, k.method, payload{s: publicText(err)})
-	j := newJob(c, nil, wire.ParseHeader(frame), frame)
+	c.deliver(frame, k.callback, err)
+}
+
+// finishAsync tells the callback of a CallAsync that went through interceptors.
+func (c *conn) finishAsync(method string, md Metadata, rsp []byte, callback func(*Context), err error) {
+	if err != nil {
+		c.runCallback(&call{method: method, callback: callback}, err)
+		return
+	}
+	info := callInfo{metadata: md}
+	section, _ := info.section() // it was received
+	o := outgoing{header: wire.Header{Cmd: wire.CmdResponse, Flag: wire.FlagAsync}, method: method, section: section, payload: payload{b: rsp}}
+	c.deliver(o.appendTo(nil, wire.FeatureMetadata), callback, nil)
+}
+
+func (c *conn) deliver(frame []byte, callback func(*Context), err error) {
+	j := newJob(c, nil, wire.ParseHeader(frame), frame, 0)
 	j.req.msg.err = err
-	j.ctx.callback = k.callback
+	j.ctx.callback = callback
 	c.hold(len(frame))
 	j.run()
 }

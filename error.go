@@ -49,14 +49,20 @@ func (c Code) String() string {
 // Error is a failure with a code that crosses the wire. It is immutable and
 // safe for concurrent use.
 //
-// Towards a version 1 peer the message alone travels; an error received from
-// one has CodeUnknown, except for the text of a missing route.
+// Code, message and details travel; towards a version 1 peer the message alone,
+// and an error received from one has CodeUnknown, except for the text of a
+// missing route.
 type Error struct {
 	code   Code
 	msg    string // reaches the peer: no secrets, no paths
 	cause  error  // stays in this process
 	remote bool   // decoded from the wire, not made here
 	unsent bool   // not a byte of the request left this process
+	lost   bool   // the connection ended under it
+	final  bool   // of a refusal that dialling again cannot mend
+
+	details []Detail // as they came from the peer
+	values  error    // those of registered types, decoded
 }
 
 // NewError returns an error with a code and a message. A handler that passes
@@ -86,8 +92,14 @@ func (e *Error) Code() Code { return e.code }
 // Message returns the text that crosses the wire.
 func (e *Error) Message() string { return e.msg }
 
-// Unwrap returns the cause, which never crosses the wire.
-func (e *Error) Unwrap() error { return e.cause }
+// Unwrap returns the cause, which never crosses the wire, and the details that
+// came from the peer.
+func (e *Error) Unwrap() error {
+	if e.values == nil {
+		return e.cause
+	}
+	return errors.Join(e.values, e.cause)
+}
 
 // Is makes errors.Is(err, context.Canceled) and errors.Is(err,
 // context.DeadlineExceeded) hold when the caller's own context or deadline
@@ -145,6 +157,11 @@ var (
 	// ErrStreamOverrun: the peer sent more than the stream's queue holds
 	// (WithStreamQueue); the stream was dropped.
 	ErrStreamOverrun = NewError(CodeResourceExhausted, "arpc: the stream's receive queue overran (WithStreamQueue)")
+	// ErrGoingAway: the peer asked to begin nothing new on the connection, and
+	// there is no other. Nothing was sent.
+	ErrGoingAway = NewError(CodeUnavailable, "arpc: the peer is going away")
+	// ErrIdle: nothing came from the peer for as long as WithIdleTimeout says.
+	ErrIdle = NewError(CodeUnavailable, "arpc: nothing came from the peer for too long (WithIdleTimeout)")
 	// ErrKeepalive: the peer did not answer a ping in time (WithKeepalive).
 	ErrKeepalive = NewError(CodeUnavailable, "arpc: the peer did not answer a ping in time (WithKeepalive)")
 )
@@ -186,7 +203,7 @@ func unsent(err error) error {
 }
 
 // contextError is the error of a call that its own context ended.
-func contextError(ctx context.Context, unsent bool) error {
+func contextError(ctx context.Context, unsent bool) *Error {
 	e := &Error{code: CodeCanceled, msg: "arpc: the call was canceled", cause: context.Cause(ctx), unsent: unsent}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		e.code, e.msg = CodeDeadlineExceeded, "arpc: the deadline of the call passed"
@@ -211,7 +228,7 @@ func timeoutError(unsent bool) error {
 }
 
 // remoteError is the error that a peer of version 1 sent as text.
-func remoteError(text string) error {
+func remoteError(text string) *Error {
 	code := CodeUnknown
 	if text == ErrMethodNotFound.msg {
 		code = CodeUnimplemented
@@ -224,5 +241,5 @@ func lostError(cause error, unsent bool) error {
 	if errors.Is(cause, ErrClosed) {
 		return &Error{code: CodeUnavailable, msg: ErrClosed.msg, cause: cause, unsent: unsent}
 	}
-	return &Error{code: CodeUnavailable, msg: "arpc: connection lost: " + cause.Error(), cause: cause, unsent: unsent}
+	return &Error{code: CodeUnavailable, msg: "arpc: connection lost: " + cause.Error(), cause: cause, unsent: unsent, lost: true}
 }

@@ -32,6 +32,7 @@ type Handler struct {
 	watchdog  watchdog
 	calls     callPool
 	conns     atomic.Uint32 // numbers the connections, from a random start
+	open      openConns
 
 	// Guarded by mu.
 	mu       sync.Mutex
@@ -43,6 +44,10 @@ type Handler struct {
 	notFound *route
 	chain    []HandlerFunc
 	coders   *coderChain // nil when there is none
+	around   []CallInterceptor
+	details  detailTypes
+	counting bool                   // see EnableIntrospection
+	types    map[string]*routeTypes // never changed in place
 }
 
 // hooks are what the user wants to be told. Slices are copied on change.
@@ -56,6 +61,7 @@ type hooks struct {
 	beforeRecv   []func(net.Conn) error
 	beforeSend   []func(net.Conn) error
 	readerWrap   func(net.Conn) io.Reader
+	auth         AuthFunc
 }
 
 // snapshot is what one message is handled by. It never changes.
@@ -66,6 +72,8 @@ type snapshot struct {
 	streams  map[string]*streamRoute
 	notFound *route
 	coders   *coderChain
+	around   []CallInterceptor // nil when there is none
+	details  detailTypes
 }
 
 // route is one registered method. Only slow changes after it was published.
@@ -77,11 +85,13 @@ type route struct {
 	own            int           // index in chain of the handler
 	notFound       bool          // it stands for all methods without a route
 	slow           *pace
+	counters       *routeCounters // nil: nothing is counted
 }
 
 type streamRoute struct {
-	method string
-	fn     StreamHandlerFunc
+	method   string
+	fn       StreamHandlerFunc
+	counters *routeCounters // nil: nothing is counted
 }
 
 // NewHandler returns a handler without routes.
@@ -118,6 +128,9 @@ func (h *Handler) Clone() *Handler {
 		notFound: h.notFound,
 		chain:    slices.Clip(h.chain),
 		coders:   h.coders,
+		around:   h.around,
+		details:  h.details,
+		types:    h.types,
 	}
 	clone.conns.Store(rand.Uint32())
 	return clone
@@ -137,6 +150,8 @@ func (h *Handler) snapshot() *snapshot {
 		streams:  maps.Clone(h.streams),
 		notFound: h.notFound,
 		coders:   h.coders,
+		around:   h.around,
+		details:  h.details,
 	}
 	h.published.Store(s)
 	return s
@@ -187,6 +202,9 @@ func (h *Handler) newRoute(method string, fn HandlerFunc, async []bool) *route {
 		own:            len(h.chain),
 		slow:           new(pace),
 	}
+	if h.counting {
+		rt.counters = new(routeCounters)
+	}
 	if len(async) > 0 {
 		rt.orderedRequest, rt.orderedNotify = !async[0], !async[0]
 	}
@@ -216,7 +234,11 @@ func (h *Handler) HandleStream(method string, fn StreamHandlerFunc) {
 		if h.streams[method] != nil {
 			panic(fmt.Sprintf("arpc: HandleStream(%q): the method has a handler already", method))
 		}
-		h.streams[method] = &streamRoute{method: method, fn: fn}
+		rt := &streamRoute{method: method, fn: fn}
+		if h.counting {
+			rt.counters = new(routeCounters)
+		}
+		h.streams[method] = rt
 	})
 }
 

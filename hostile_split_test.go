@@ -83,8 +83,7 @@ var hostileSplitWorlds = map[string]func(t *testing.T, h *arpc.Handler) func() (
 		ln := memconn.Listen()
 		s := arpc.NewServer(arpc.WithHandler(h))
 		ends := make(chan *memconn.Conn, 1)
-		h.HandleConnected(func(c *arpc.Client) { ends <- c.Conn().(*memconn.Conn) })
-		go s.Serve(ln)
+		go s.Serve(hostileListener{ln, ends})
 		t.Cleanup(s.Stop)
 		return func() (net.Conn, func()) {
 			nc, err := ln.Dial()
@@ -116,6 +115,20 @@ var hostileSplitWorlds = map[string]func(t *testing.T, h *arpc.Handler) func() (
 			return nc, func() { hostileTake(t, reads) }
 		}
 	},
+}
+
+// hostileListener tells of the connections that it accepts.
+type hostileListener struct {
+	*memconn.Listener
+	accepted chan<- *memconn.Conn
+}
+
+func (l hostileListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err == nil {
+		l.accepted <- nc.(*memconn.Conn)
+	}
+	return nc, err
 }
 
 // A frame may come in any pieces: the captured conversation, cut in two at each
@@ -212,11 +225,11 @@ func TestHostileSplitsBehindSlowHandlers(t *testing.T) {
 func TestHostileSplitResponses(t *testing.T) {
 	ln := memconn.Listen()
 	defer ln.Close()
-	c, err := arpc.NewClient(ln.Dial)
-	require.NoError(t, err)
-	defer c.Stop()
+	dialled := hostileDial(t, ln.Dial)
 	nc, err := ln.Accept()
 	require.NoError(t, err)
+	answerHello(t, nc)
+	c := hostileTake(t, dialled)
 	ours := c.Conn().(*memconn.Conn)
 	p := newHostilePeer(t, nc)
 	read := func() {

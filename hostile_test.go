@@ -118,22 +118,50 @@ var hostileRoles = map[string]func(t *testing.T, ln *memconn.Listener, h *arpc.H
 		s := arpc.NewServer(arpc.WithHandler(h))
 		go s.Serve(ln)
 		t.Cleanup(s.Stop)
-		return ln.Dial
+		return func() (net.Conn, error) { return hostileOpened(t, ln.Dial) }
 	},
 	"client": func(t *testing.T, ln *memconn.Listener, h *arpc.Handler) func() (net.Conn, error) {
-		started := false
+		var dialled <-chan *arpc.Client
 		return func() (net.Conn, error) {
-			if !started { // it comes back by itself
-				started = true
-				c, err := arpc.NewClient(ln.Dial, arpc.WithHandler(h), arpc.WithReconnect(time.Microsecond, time.Microsecond, arpc.Forever))
-				if err != nil {
-					return nil, err
-				}
-				t.Cleanup(c.Stop)
+			if dialled == nil { // it comes back by itself
+				dialled = hostileDial(t, ln.Dial, arpc.WithHandler(h), arpc.WithReconnect(time.Microsecond, time.Microsecond, arpc.Forever))
+				defer hostileTake(t, dialled)
 			}
-			return ln.Accept()
+			nc, err := ln.Accept()
+			require.NoError(t, err)
+			answerHello(t, nc)
+			return nc, nil
 		}
 	},
+}
+
+// hostileOpened dials, and returns when the server has handled a first frame, so
+// that the hooks know of the connection.
+func hostileOpened(t *testing.T, dial func() (net.Conn, error)) (net.Conn, error) {
+	nc, err := dial()
+	if err == nil {
+		p := newHostilePeer(t, nc)
+		p.send(hostileMsg{cmd: wire.CmdPing}.frame())
+		require.Equal(t, hostileMsg{cmd: wire.CmdPong}, p.mustReceive())
+	}
+	return nc, err
+}
+
+// hostileDial has a client dial, which is through when its peer has answered the
+// hello.
+func hostileDial(t *testing.T, dialer arpc.DialerFunc, opts ...arpc.Option) <-chan *arpc.Client {
+	dialled := make(chan *arpc.Client, 1)
+	stop := func() {}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		if c, err := arpc.NewClient(dialer, opts...); err == nil {
+			dialled <- c
+			stop = c.Stop
+		}
+	}()
+	t.Cleanup(func() { <-gone; stop() })
+	return dialled
 }
 
 // hostileOnEach runs test with a server and with a client as the target, over
@@ -155,7 +183,8 @@ func hostileOnEach(t *testing.T, opts []arpc.Option, test func(t *testing.T, tar
 		s := arpc.NewServer(arpc.WithHandler(target.handler))
 		go s.Serve(ln)
 		t.Cleanup(s.Stop)
-		target.accept = func() (net.Conn, error) { return net.Dial("tcp", ln.Addr().String()) }
+		dial := func() (net.Conn, error) { return net.Dial("tcp", ln.Addr().String()) }
+		target.accept = func() (net.Conn, error) { return hostileOpened(t, dial) }
 		test(t, target)
 	})
 }
@@ -311,6 +340,33 @@ func TestHostileFrames(t *testing.T) {
 			})
 		}
 	})
+}
+
+// What a peer sends first is treated like the rest. The hooks are told of the
+// connection and of its end, or of neither.
+func TestHostileFirstFrames(t *testing.T) {
+	ln := memconn.Listen()
+	target := newHostileTarget([]arpc.Option{arpc.WithMaxBodyLen(1000)})
+	s := arpc.NewServer(arpc.WithHandler(target.handler))
+	go s.Serve(ln)
+	defer s.Stop()
+	for name, c := range hostileCases {
+		t.Run(name, func(t *testing.T) {
+			nc, err := ln.Dial()
+			require.NoError(t, err)
+			p := newHostilePeer(t, nc)
+			p.send(c.send...)
+			if c.ends == "" {
+				hostileMatch(t, c.want, p.answers())
+			} else {
+				_, err = p.receive()
+				require.ErrorIs(t, err, io.EOF)
+			}
+			nc.Close()
+		})
+	}
+	ended := func() bool { return len(s.Clients()) == 0 && len(target.clients) == len(target.causes) }
+	require.Eventually(t, ended, hostileWait, time.Millisecond)
 }
 
 func hostileMatch(t *testing.T, want, got []hostileMsg) {

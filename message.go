@@ -10,8 +10,8 @@ import (
 	"github.com/arpc-go/arpc/internal/wire"
 )
 
-// Message is one frame: the 16-byte header, the method and the payload, in one
-// buffer. Coders rewrite it as a whole.
+// Message is one frame: the 16-byte header, the method, metadata if there is any,
+// and the payload, in one buffer. Coders rewrite it as a whole.
 //
 // A Message that a handler gets is a view of the connection's buffer and is
 // valid until the handler returns. A Message made by NewMessage may be pushed
@@ -111,9 +111,33 @@ func (m *Message) Error() error {
 	case m.err != nil:
 		return m.err
 	case m.IsError():
-		return remoteError(string(m.Data()))
+		meta, _ := m.meta()
+		return remoteErrorOf(meta, m.Data())
 	}
 	return nil
+}
+
+// meta parses the metadata section, if there is one.
+func (m *Message) meta() (*wire.Meta, bool) {
+	h := m.header()
+	if h.Flag&wire.FlagMeta == 0 {
+		return nil, false
+	}
+	_, section, _, err := wire.SplitMeta(m.Buffer, h)
+	if err != nil {
+		return nil, false
+	}
+	meta, err := wire.ParseMeta(section)
+	return &meta, err == nil
+}
+
+// Metadata returns what travels beside the payload; nil if nothing does.
+func (m *Message) Metadata() Metadata {
+	meta, ok := m.meta()
+	if !ok {
+		return nil
+	}
+	return metadataOf(meta.NPairs, meta.Pairs())
 }
 
 // IsAsync returns the async flag.
@@ -176,8 +200,21 @@ func (m *Message) SetSeq(seq uint64) {
 	wire.PutHeader(m.Buffer, h)
 }
 
-// Data returns the payload. It is a view of Buffer.
-func (m *Message) Data() []byte { return m.Buffer[wire.HeaderLen+m.MethodLen():] }
+// Data returns the payload, behind method and metadata. It is a view of Buffer.
+func (m *Message) Data() []byte {
+	if m.Buffer[6]&wire.FlagMeta != 0 {
+		return m.behindMeta()
+	}
+	return m.Buffer[wire.HeaderLen+m.MethodLen():]
+}
+
+func (m *Message) behindMeta() []byte {
+	_, _, data, err := wire.SplitMeta(m.Buffer, m.header())
+	if err != nil {
+		return nil
+	}
+	return data
+}
 
 // Get returns a value that a coder or the caller attached to the message.
 // Values stay in this process unless a coder sends them.
@@ -254,6 +291,7 @@ func (ch *coderChain) encode(c *Client, m *Message) (out *Message, err error) {
 }
 
 func (ch *coderChain) encodeAll(c *Client, m *Message) (*Message, error) {
+	limit := c.Handler.MaxBodyLen() + len(m.Buffer) - wire.HeaderLen - m.MethodLen() - len(m.Data()) // metadata is not counted
 	for _, coder := range ch.coders {
 		if m = coder.Encode(c, m); m == nil {
 			return nil, codingError("arpc: coder %T refused to encode the message", coder)
@@ -262,7 +300,7 @@ func (ch *coderChain) encodeAll(c *Client, m *Message) (*Message, error) {
 	if err := checkCoded(m); err != nil {
 		return nil, codingError("%v", err)
 	}
-	if limit := c.Handler.MaxBodyLen(); m.BodyLen() > limit {
+	if m.BodyLen() > limit {
 		return nil, codingError("arpc: coders made a body of %d bytes, over the limit of %d (WithMaxBodyLen)", m.BodyLen(), limit)
 	}
 	return m, nil

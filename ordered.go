@@ -12,11 +12,14 @@ type orderedQueue struct {
 	final func() // runs after the last job
 }
 
-// claim marks the queue as in the hands of a handler that lost the baton.
-func (q *orderedQueue) claim() {
+// claim puts the queue in the hands of a handler that lost the baton. It reports
+// false if somebody has it already.
+func (q *orderedQueue) claim() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	free := !q.busy
 	q.busy = true
+	return free
 }
 
 func (q *orderedQueue) isBusy() bool {

@@ -32,16 +32,24 @@ const (
 	writeChunk = 16 << 10
 	// socketChunk is writeChunk for sockets.
 	socketChunk = 64 << 10
+	// segment is from how many bytes on what waits is cut, while somebody
+	// writes, so that urgent frames get in between.
+	segment = 256 << 10
+	// urgentAfter is behind how many bytes an urgent frame does not wait.
+	urgentAfter = 64 << 10
 )
 
-// buffer is a pooled byte slice.
-type buffer struct{ b []byte }
+// buffer is a pooled byte slice with whole frames.
+type buffer struct {
+	b      []byte
+	frames int
+}
 
 var outputPool = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, 4<<10)} }}
 
 func putOutput(b *buffer) {
 	if b != nil && cap(b.b) <= maxPooled {
-		b.b = b.b[:0]
+		b.b, b.frames = b.b[:0], 0
 		outputPool.Put(b)
 	}
 }
@@ -49,11 +57,15 @@ func putOutput(b *buffer) {
 // output is what waits to be written. Frames are appended to fill; whoever
 // flushes swaps it with spare and writes it. Guarded by conn.mu.
 type output struct {
-	fill     *buffer // nil when nothing waits
+	urgent   *buffer   // frames that overtake the others; nil when there are none
+	full     []*buffer // what waits before fill
+	fill     *buffer   // nil when nothing waits
 	spare    *buffer
-	frames   int           // in fill
+	waiting  int           // bytes in full
+	frames   int           // in full and fill
 	writing  int           // bytes that the flusher has in hand
 	inHand   int           // frames that the flusher has in hand
+	apart    bool          // these are urgent ones, which are not counted
 	flushing bool          // somebody flushes, or is about to
 	closed   bool          // nothing more is sent, the end is near
 	batched  bool          // the last write carried more than one frame
@@ -61,12 +73,18 @@ type output struct {
 	accepted uint64        // bytes that the transport has taken, since the start
 }
 
-// queued returns the bytes that wait or are being written.
+// queued returns the bytes that wait or are being written, but for urgent ones.
 func (o *output) queued() int {
-	if o.fill == nil {
-		return o.writing
+	n := o.waiting + o.writing
+	if o.fill != nil {
+		n += len(o.fill.b)
 	}
-	return o.writing + len(o.fill.b)
+	return n
+}
+
+// empty reports whether nothing waits.
+func (o *output) empty() bool {
+	return (o.fill == nil || len(o.fill.b) == 0) && len(o.full) == 0 && o.urgent == nil
 }
 
 // offered returns how many bytes may have reached the peer: those that were
@@ -78,6 +96,11 @@ func (o *output) hasRoom(n int, s *settings) bool {
 	return queued == 0 || queued+n <= s.sendBytes && o.frames+o.inHand < s.sendMessages
 }
 
+// overtaken reports whether a frame goes before those that wait.
+func (o *output) overtaken(frame *outgoing) bool {
+	return frame.urgent && o.flushing && o.queued() >= urgentAfter && frame.behind < o.offered()
+}
+
 // wake lets who waits for room look again.
 func (o *output) wake() {
 	if o.space != nil {
@@ -86,11 +109,35 @@ func (o *output) wake() {
 	}
 }
 
-// take hands what waits to the flusher.
+// buffer returns where to append a frame.
+func (o *output) buffer() *buffer {
+	if o.flushing && o.fill != nil && len(o.fill.b) >= segment {
+		o.full = append(o.full, o.fill)
+		o.waiting += len(o.fill.b)
+		o.fill, o.spare = o.spare, nil
+	}
+	if o.fill == nil {
+		o.fill = outputPool.Get().(*buffer)
+	}
+	return o.fill
+}
+
+// take hands what waits longest to the flusher.
 func (o *output) take() *buffer {
+	if o.urgent != nil {
+		b := o.urgent
+		o.urgent, o.apart = nil, true
+		return b
+	}
 	b := o.fill
-	o.fill, o.spare = o.spare, nil
-	o.writing, o.inHand, o.frames = o.writing+len(b.b), o.frames, 0
+	if len(o.full) > 0 {
+		b, o.full = o.full[0], o.full[1:]
+		o.waiting -= len(b.b)
+	} else {
+		o.fill, o.spare = o.spare, nil
+	}
+	o.writing, o.inHand, o.apart = o.writing+len(b.b), b.frames, false
+	o.frames -= b.frames
 	return b
 }
 
@@ -98,13 +145,21 @@ func (o *output) take() *buffer {
 type outgoing struct {
 	header  wire.Header
 	method  string
+	section []byte // metadata, for a peer that understands it
 	payload payload
-	whole   []byte // the frame as coders left it, instead of the three above
+	whole   []byte // the whole frame instead of the four above
+	coded   bool   // coders made it
 
 	call    *call         // registered when the frame is appended; nil for none
 	timeout time.Duration // for room and for the call; 0: none
+	left    time.Duration // until the deadline that travels along; 0: none
+	begins  bool          // something new, not for a peer that goes away
+	old     bool          // only for a peer that is of version 1 still
+	meets   *wire.Hello   // what the peer is known as behind this frame
 	noWait  bool          // fail with ErrOverstock rather than wait for room
 	reply   bool          // made by the engine on the reader: never waits
+	urgent  bool          // overtakes what waits, once the transport has
+	behind  uint64        // so many bytes
 	mark    uint64        // under which the handler that sends runs, 0: none
 }
 
@@ -120,7 +175,67 @@ func (o *outgoing) size() int {
 	if o.whole != nil {
 		return len(o.whole)
 	}
-	return wire.HeaderLen + len(o.method) + o.payload.len()
+	n := wire.HeaderLen + len(o.method) + o.payload.len()
+	if o.left > 0 || len(o.section) > 0 {
+		n += maxTimeoutField + maxSectionLen + len(o.section)
+	}
+	return n
+}
+
+// metadata returns the length of the section at most.
+func (o *outgoing) metadata() int {
+	if o.left > 0 {
+		return len(o.section) + maxTimeoutField
+	}
+	return len(o.section)
+}
+
+// body returns what the limits on bodies count: metadata has limits of its own.
+func (o *outgoing) body() int {
+	switch {
+	case o.coded:
+		return 0 // it was looked at before
+	case o.whole != nil:
+		return len(o.whole) - wire.HeaderLen
+	}
+	return len(o.method) + o.payload.len()
+}
+
+// isPing reports whether the frame is a ping or a pong, which are never coded.
+func (o *outgoing) isPing() bool { return o.header.Cmd == wire.CmdPing || o.header.Cmd == wire.CmdPong }
+
+const (
+	maxTimeoutField = 12 // bytes of the field with the time left
+	maxSectionLen   = 5  // bytes of a section's length
+)
+
+// appendTo appends the frame. The peer has the given features.
+func (o *outgoing) appendTo(dst []byte, features uint64) []byte {
+	if features&wire.FeatureMetadata == 0 || o.left <= 0 && len(o.section) == 0 {
+		return appendFrame(dst, o.header, o.method, o.payload)
+	}
+	var space [maxTimeoutField]byte
+	timeout := space[:0]
+	if o.left > 0 {
+		timeout = wire.AppendTimeout(timeout, microseconds(o.left))
+	}
+	var lenSpace [maxSectionLen]byte
+	n := wire.AppendUvarintBody(lenSpace[:0], uint64(len(timeout)+len(o.section)))
+	h := o.header
+	h.Flag |= wire.FlagMeta
+	h.MethodLen = byte(len(o.method))
+	h.BodyLen = uint32(len(o.method) + len(n) + len(timeout) + len(o.section) + o.payload.len())
+	dst = wire.AppendHeader(dst, h)
+	dst = append(dst, o.method...)
+	dst = append(dst, n...)
+	dst = append(dst, timeout...)
+	dst = append(dst, o.section...)
+	return o.payload.appendTo(dst)
+}
+
+// microseconds rounds up, so that the peer does not give up before us.
+func microseconds(d time.Duration) uint64 {
+	return (uint64(d) + uint64(time.Microsecond) - 1) / uint64(time.Microsecond)
 }
 
 // send appends a frame to the output and sees to it that it is written: by
@@ -128,11 +243,11 @@ func (o *outgoing) size() int {
 // with its batch. It does not block in a write. When it returns nothing of the
 // payload is referred to any more.
 func (c *conn) send(ctx context.Context, o *outgoing) error {
-	if n := o.size() - wire.HeaderLen; n > c.settings.maxBody && !o.exempt() {
-		return unsent(bodyTooLarge(n, c.settings.maxBody))
+	if err := c.checkSize(o.body()); err != nil && !o.exempt() {
+		return unsent(err)
 	}
 	chain := c.handler.snapshot().coders
-	if chain != nil && o.whole == nil && o.method != "" { // pings are never coded
+	if chain != nil && o.whole == nil && !o.isPing() {
 		return c.sendCoded(ctx, o, chain)
 	}
 	c.mu.Lock()
@@ -145,6 +260,9 @@ func (c *conn) send(ctx context.Context, o *outgoing) error {
 		return errEnded
 	}
 	tail := c.appendFrame(o)
+	if o.meets != nil {
+		c.learn(o.meets)
+	}
 	if c.out.flushing || tail == nil && c.readerFlushes(o) {
 		c.mu.Unlock()
 		return nil
@@ -177,24 +295,22 @@ func (c *conn) readerFlushes(o *outgoing) bool {
 // sendCoded is send through a chain of coders. The call is registered before,
 // as coders see the whole frame with its number.
 func (c *conn) sendCoded(ctx context.Context, o *outgoing, chain *coderChain) error {
-	h := o.header
+	c.mu.Lock()
 	if o.call != nil {
-		c.mu.Lock()
-		if c.cause != nil {
-			defer c.mu.Unlock()
-			return c.refusal()
+		if err := c.admit(ctx, o); err != nil {
+			c.mu.Unlock()
+			return err
 		}
 		c.register(o)
-		h = o.header
-		c.mu.Unlock()
 	}
-	m := &Message{Buffer: appendFrame(make([]byte, 0, o.size()), h, o.method, o.payload)}
+	m := &Message{Buffer: o.appendTo(make([]byte, 0, o.size()), c.features)}
+	c.mu.Unlock()
 	m, err := chain.encode(c.client, m)
 	if err != nil {
 		return err
 	}
 	coded := *o
-	coded.whole = m.Buffer
+	coded.whole, coded.coded = m.Buffer, true
 	return c.send(ctx, &coded)
 }
 
@@ -209,35 +325,75 @@ func (c *conn) register(o *outgoing) bool {
 		return c.calls.find(o.call.seq) != nil
 	}
 	deadline := c.deadlineIn(o.timeout)
+	o.call.deadline = deadline
+	if o.left != o.timeout {
+		o.call.deadline = c.deadlineIn(o.left)
+	}
 	o.header.Seq = c.calls.add(o.call, deadline)
 	c.expireAt(deadline)
 	c.room.wake()
 	return true
 }
 
+// checkSize says whether the peer and our own limit let a body pass.
+func (c *conn) checkSize(n int) error {
+	if n > c.settings.maxBody {
+		return bodyTooLarge(n, c.settings.maxBody)
+	}
+	if limit := c.maxSend.Load(); int64(n) > limit {
+		return Errorf(CodeResourceExhausted, "arpc: a body of %d bytes is over the peer's limit of %d (WithMaxBodyLen)", n, limit)
+	}
+	return nil
+}
+
 // admit returns when there is room for the frame. Guarded by conn.mu, which it
 // gives up while it waits.
-func (c *conn) admit(ctx context.Context, o *outgoing) error {
-	for {
+func (c *conn) admit(ctx context.Context, o *outgoing) (err error) {
+	called := false
+	defer func() {
+		if called {
+			c.calls.turns.taken(err == nil)
+		}
+	}()
+	for err == nil {
 		switch {
 		case c.cause != nil:
-			return c.refusal()
+			err = c.refusal()
 		case c.out.closed:
-			return unsent(ErrClosed)
+			err = unsent(ErrClosed)
+		case c.locked && (!o.reply || o.header.Cmd != wire.CmdPong && o.header.Cmd != wire.CmdResponse):
+			err = unsent(errLocked)
+		case o.old && c.features&wire.FeatureWindows != 0:
+			err = errNewer
+		case o.begins && c.leaving.Load():
+			err = unsent(ErrGoingAway)
+		case len(o.section) > 0 && !o.reply && o.metadata() > c.limits.metadata && c.features&wire.FeatureMetadata != 0:
+			err = unsent(metadataTooLarge(o.metadata(), c.limits.metadata))
+		case o.call != nil && o.call.seq == 0 && !called && c.calls.full(c.limits.inflight):
+			err = c.waitToCall(ctx, o)
+			called = err == nil
+		case c.out.overtaken(o) && (c.out.urgent == nil || len(c.out.urgent.b) < replyReserve):
+			return nil
+		case c.out.overtaken(o):
+			err = unsent(ErrOverstock)
 		case c.out.hasRoom(o.size(), c.settings):
 			return nil
 		case o.reply && c.out.queued() < c.settings.sendBytes+replyReserve:
 			return nil
-		case o.reply:
-			return unsent(ErrOverstock)
-		case o.noWait:
-			return unsent(ErrOverstock)
-		}
-		if err := c.waitForRoom(ctx, o); err != nil {
-			return err
+		case o.reply, o.noWait:
+			err = unsent(ErrOverstock)
+		default:
+			err = c.waitForRoom(ctx, o)
 		}
 	}
+	return err
 }
+
+// errNewer is the error of a frame for a peer of version 1 that turned out to be
+// of version 2. It never gets out.
+var errNewer = errors.New("newer")
+
+var errLocked = NewError(CodeFailedPrecondition, "arpc: the peer has not authenticated yet (HandleAuth)")
 
 // refusal is the error of a send on a connection that has ended.
 func (c *conn) refusal() error { return lostError(c.cause, true) }
@@ -246,19 +402,39 @@ func (c *conn) waitForRoom(ctx context.Context, o *outgoing) error {
 	if c.out.space == nil {
 		c.out.space = make(chan struct{})
 	}
-	space := c.out.space
+	return c.waitFor(ctx, o, c.out.space)
+}
+
+// waitToCall waits until one of our calls has ended, when the peer takes no more
+// at the same time.
+func (c *conn) waitToCall(ctx context.Context, o *outgoing) error {
+	turn := c.calls.turns.add()
+	err := c.waitFor(ctx, o, turn.came)
+	if err != nil && !c.calls.turns.remove(turn) {
+		c.calls.turns.taken(false) // it came, and is of no use any more
+	}
+	return err
+}
+
+// waitFor waits for ready, the end of ctx, or the timeout, which it shortens.
+// Guarded by conn.mu, which it gives up meanwhile.
+func (c *conn) waitFor(ctx context.Context, o *outgoing, ready <-chan struct{}) error {
 	c.mu.Unlock()
 	defer c.mu.Lock()
 	c.passBaton(c.mark.Load(), false)
 	var expired <-chan time.Time
+	start := time.Now()
 	if o.timeout > 0 && o.timeout != TimeForever {
-		start := time.Now()
 		timer := time.NewTimer(o.timeout)
-		defer func() { timer.Stop(); o.timeout = max(o.timeout-time.Since(start), 1) }()
+		defer timer.Stop()
 		expired = timer.C
 	}
+	defer func() {
+		waited := time.Since(start)
+		o.timeout, o.left = shortened(o.timeout, waited), shortened(o.left, waited)
+	}()
 	select {
-	case <-space:
+	case <-ready:
 		return nil
 	case <-ctx.Done():
 		return contextError(ctx, true)
@@ -267,16 +443,27 @@ func (c *conn) waitForRoom(ctx context.Context, o *outgoing) error {
 	}
 }
 
+// shortened returns what is left of a timeout, which is not nothing; 0 and
+// TimeForever stay as they are.
+func shortened(timeout, waited time.Duration) time.Duration {
+	if timeout <= 0 || timeout == TimeForever {
+		return timeout
+	}
+	return max(timeout-waited, 1)
+}
+
 // appendFrame appends a frame and returns the part of it that is to be written
 // from where it lies, if any. Guarded by conn.mu.
 func (c *conn) appendFrame(o *outgoing) (tail []byte) {
-	if c.out.fill == nil {
-		c.out.fill = outputPool.Get().(*buffer)
+	if c.out.overtaken(o) {
+		c.appendUrgent(o)
+		return nil
 	}
-	fill := c.out.fill
 	if o.call != nil {
 		o.call.offset = c.out.accepted + uint64(c.out.queued())
 	}
+	fill := c.out.buffer()
+	fill.frames++
 	c.out.frames++
 	direct := c.raw != nil && !c.out.flushing && !c.settings.decisions.alwaysCopy
 	switch {
@@ -286,12 +473,27 @@ func (c *conn) appendFrame(o *outgoing) (tail []byte) {
 		fill.b = append(fill.b, o.whole...)
 	case direct && len(o.payload.b) >= largeBody:
 		tail = o.payload.b
-		o.header.MethodLen, o.header.BodyLen = byte(len(o.method)), uint32(len(o.method)+len(tail))
-		fill.b = append(wire.AppendHeader(fill.b, o.header), o.method...)
+		o.payload.b = nil
+		start := len(fill.b)
+		fill.b = o.appendTo(fill.b, c.features)
+		h := wire.ParseHeader(fill.b[start:])
+		h.BodyLen += uint32(len(tail))
+		wire.PutHeader(fill.b[start:], h)
 	default:
-		fill.b = appendFrame(fill.b, o.header, o.method, o.payload)
+		fill.b = o.appendTo(fill.b, c.features)
 	}
 	return tail
+}
+func (c *conn) appendUrgent(o *outgoing) {
+	if c.out.urgent == nil {
+		c.out.urgent = outputPool.Get().(*buffer)
+	}
+	b := c.out.urgent
+	if o.whole != nil {
+		b.b = append(b.b, o.whole...)
+		return
+	}
+	b.b = o.appendTo(b.b, c.features)
 }
 
 // flushPending writes what handlers on the reader have left, if anything. Only
@@ -416,7 +618,7 @@ func (c *conn) writeOn(buf *buffer, tail []byte) {
 func (c *conn) nextOutput() *buffer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.out.fill == nil || len(c.out.fill.b) == 0 || c.cause != nil {
+	if c.out.empty() || c.cause != nil {
 		c.endFlush()
 		return nil
 	}
@@ -427,9 +629,10 @@ func (c *conn) nextOutput() *buffer {
 // endFlush gives the buffers back. Guarded by conn.mu.
 func (c *conn) endFlush() {
 	c.out.flushing = false
-	putOutput(c.out.spare)
-	putOutput(c.out.fill)
-	c.out.spare, c.out.fill = nil, nil
+	for _, b := range append(c.out.full, c.out.spare, c.out.fill, c.out.urgent) {
+		putOutput(b)
+	}
+	c.out.full, c.out.spare, c.out.fill, c.out.urgent, c.out.waiting = nil, nil, nil, nil, 0
 	c.out.wake()
 	if c.flushed != nil {
 		close(c.flushed)
@@ -438,7 +641,7 @@ func (c *conn) endFlush() {
 
 // recycle keeps a written buffer for the next frames.
 func (c *conn) recycle(b *buffer) {
-	b.b = b.b[:0]
+	b.b, b.frames = b.b[:0], 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.out.spare == nil {
@@ -453,6 +656,9 @@ func (c *conn) recycle(b *buffer) {
 func (c *conn) written(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.out.apart {
+		return
+	}
 	c.out.accepted += uint64(n)
 	if c.out.writing -= n; c.out.writing == 0 {
 		c.out.inHand = 0

@@ -32,6 +32,7 @@ type scratch struct {
 	buf  []byte
 	req  request
 	slab []Context // never reused: a Context outlives its handler
+	meta wire.Meta // of the frame in hand, if it carries any
 }
 
 var scratchPool = sync.Pool{New: func() any { return &scratch{buf: make([]byte, readBuffer)} }}
@@ -67,6 +68,9 @@ type reader struct {
 	frame int        // number of the frame under way
 	armed armedFrame // what the read deadline was set for
 
+	readAt     int64 // when the bytes in hand came; 0: not looked up yet
+	sectionLen int   // bytes of metadata in the frame in hand
+
 	lost    bool    // the baton went to another reader in a hook
 	running running // what the handler on the reader is; set before the mark
 }
@@ -83,8 +87,10 @@ type armedFrame struct {
 // baton from it.
 type running struct {
 	ordered bool
-	held    int // bytes of its message
+	claimed bool // it has the ordered queue; set by whoever takes the baton
+	held    int  // bytes of its message
 	pace    *pace
+	ctx     *Context // of a handler
 }
 
 // run reads until the connection ends or the baton goes to another reader.
@@ -158,7 +164,12 @@ func (r *reader) dispatchAll() bool {
 			return true
 		}
 		h := wire.ParseHeader(received)
-		if int64(h.BodyLen) > int64(r.conn.settings.maxBody) {
+		if r.conn.phase == phaseHello && r.isForeign(h) {
+			r.conn.fail(notArpc(received))
+			r.r = r.w
+			return true
+		}
+		if int64(h.BodyLen) > r.limit(h) {
 			if !r.tooLarge(h, received) {
 				return true
 			}
@@ -179,14 +190,37 @@ func (r *reader) dispatchAll() bool {
 	return !r.lost
 }
 
+// isForeign reports whether a header cannot be that of what comes before the answer
+// to a hello, so that its rest is not waited for.
+func (r *reader) isForeign(h wire.Header) bool {
+	coded := r.conn.handler.snapshot().coders != nil
+	return int64(h.BodyLen) > r.limit(h) || !coded && !r.conn.knows(h, coded)
+}
+
+// limit is the longest body of a frame that is looked at: that of a hello at first,
+// and where metadata may travel with room for it.
+func (r *reader) limit(h wire.Header) int64 {
+	c := r.conn
+	limit := int64(c.settings.maxBody)
+	switch {
+	case c.phase != phaseOpen && isPing(h):
+		return wire.HelloMax
+	case c.phase == phaseFirst && c.demandsHello():
+		return min(limit, wire.HelloMax)
+	case c.features&wire.FeatureMetadata != 0:
+		return limit + int64(c.settings.maxMetadata) + maxSectionLen
+	}
+	return limit
+}
+
 // tooLarge refuses a frame over the limit as soon as its method is in, and has
 // the rest of it skipped. It reports false while more of it is needed.
 func (r *reader) tooLarge(h wire.Header, received []byte) bool {
 	c := r.conn
 	method := min(int64(h.MethodLen), int64(h.BodyLen))
 	end := wire.HeaderLen + int(method)
-	switch cmd := h.Command(); {
-	case cmd < wire.CmdRequest || cmd > wire.CmdStream:
+	switch {
+	case !c.knows(h, c.handler.snapshot().coders != nil):
 		c.fail(notArpc(received))
 		r.r = r.w
 		return false
@@ -194,18 +228,25 @@ func (r *reader) tooLarge(h wire.Header, received []byte) bool {
 		r.need = end
 		return false
 	}
-	err := receivedTooLarge(h, c.settings.maxBody)
+	err := receivedTooLarge(h.BodyLen, min(int(r.limit(h)), c.settings.maxBody))
 	c.settings.logger.Warn("arpc: frame refused", "peer", c.peer(), "cause", err)
 	refused := received[:end:end]
 	r.r, r.need = r.r+end, 0
 	r.lead = bytes.Clone(head(received))
 	r.skip, r.gone = int64(h.BodyLen)-method, int64(end)
-	r.malformed(h, refused, err)
+	switch {
+	case c.phase == phaseFirst && isPing(h):
+		c.refuseHello(Errorf(CodeInvalidArgument, "arpc: malformed hello: %d bytes, at most %d are allowed", h.BodyLen, wire.HelloMax))
+	case c.phase == phaseFirst && c.demandsHello():
+		r.refuseOld(h, refused)
+	case c.phase != phaseRefused:
+		r.malformed(h, refused, err)
+	}
 	return true
 }
 
-func receivedTooLarge(h wire.Header, limit int) error {
-	return Errorf(CodeResourceExhausted, "arpc: a body of %d bytes is over the receiver's limit of %d (WithMaxBodyLen)", h.BodyLen, limit)
+func receivedTooLarge(n uint32, limit int) error {
+	return Errorf(CodeResourceExhausted, "arpc: a body of %d bytes is over the receiver's limit of %d (WithMaxBodyLen)", n, limit)
 }
 
 // skipped throws away what is left of a refused frame. It reports false while
@@ -239,7 +280,8 @@ func (r *reader) fill() error {
 		if n > 0 {
 			c.atWork.Store(true)
 			r.w += n
-			c.reads.Add(1)
+			r.readAt = 0
+			c.received.Add(uint64(n))
 			return nil
 		}
 		if err != nil {
@@ -385,6 +427,8 @@ func (r *reader) explain(err error) error {
 		return Errorf(CodeUnavailable, "arpc: a frame of which %d bytes have come is not complete (WithReadTimeout %v): %w", r.underWay(), r.conn.settings.readTimeout, err)
 	case errors.Is(err, io.EOF) && r.underWay() > 0:
 		return fmt.Errorf("arpc: the peer closed in the middle of a frame that begins with %q: %w", head(r.rest()), io.ErrUnexpectedEOF)
+	case errors.Is(err, io.EOF) && r.conn.phase == phaseHello:
+		return fmt.Errorf("%w instead of answering the hello: it may not speak arpc, or expect TLS", ErrPeerClosed)
 	case errors.Is(err, io.EOF):
 		return ErrPeerClosed
 	case errors.Is(err, net.ErrClosed) && r.conn.err() != nil:

@@ -1,10 +1,157 @@
 package arpc
 
 import (
+	"context"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"time"
 )
+
+// usable returns the connection to send on, nil if there is none.
+func (c *Client) usable() *conn {
+	cn := c.conn.Load()
+	if c.closing.Load() || cn.leaving.Load() {
+		return nil
+	}
+	select {
+	case <-cn.done:
+		return nil
+	default:
+		return cn
+	}
+}
+
+// acquire returns the connection to send on, and what is left of the timeout. It
+// waits for one when info or the settings ask for that, or when the peer is going
+// away and the client is on its way elsewhere.
+func (c *Client) acquire(ctx context.Context, timeout time.Duration, info *callInfo) (*conn, time.Duration, error) {
+	if cn := c.usable(); cn != nil {
+		return cn, timeout, nil
+	}
+	start := time.Now()
+	var expired <-chan time.Time
+	for {
+		cn, changed, err := c.lookAgain(info)
+		if cn != nil || err != nil {
+			return cn, shortened(timeout, time.Since(start)), err
+		}
+		if expired == nil && timeout > 0 && timeout != TimeForever {
+			timer := time.NewTimer(timeout)
+			defer timer.Stop()
+			expired = timer.C
+		}
+		last := c.conn.Load()
+		last.passBaton(last.mark.Load(), false)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, 0, contextError(ctx, true)
+		case <-expired:
+			return nil, 0, timeoutError(true)
+		}
+	}
+}
+
+// waits reports whether a call waits for a connection when there is none.
+func (c *Client) waits(info *callInfo) bool {
+	return info.wait == waitAlways || info.wait == waitDefault && c.Handler.snapshot().settings.waitForReady
+}
+
+// lookAgain returns a connection, or what to wait for, or why there is nothing to
+// wait for.
+func (c *Client) lookAgain(info *callInfo) (*conn, <-chan struct{}, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cn := c.usable()
+	wait := c.waits(info)
+	switch {
+	case cn != nil:
+		return cn, nil, nil
+	case c.state == StateClosed:
+		return nil, nil, notConnected(ErrClosed, c.cause)
+	case c.closing.Load():
+		return nil, nil, unsent(ErrClosed)
+	case c.dialer == nil || info.wait == waitNot || !wait && !c.moving:
+		return nil, nil, c.unavailable()
+	}
+	if c.changed == nil {
+		c.changed = make(chan struct{})
+	}
+	return nil, c.changed, nil
+}
+
+// unavailable says why there is no connection. Guarded by mu.
+func (c *Client) unavailable() error {
+	if err := c.conn.Load().err(); err != nil {
+		return notConnected(ErrDisconnected, err)
+	}
+	return unsent(ErrGoingAway)
+}
+
+// announce lets calls that wait for a connection look again. Guarded by mu.
+func (c *Client) announce() {
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
+}
+
+// attach opens a connection of a dialled client. It returns when the connected
+// hooks have run, or the connection has failed, and reports whether it became the
+// client's.
+func (c *Client) attach(nc net.Conn) (adopted bool, err error) {
+	cn := newConn(c, nc, true)
+	c.mu.Lock()
+	if c.state == StateClosed {
+		c.mu.Unlock()
+		nc.Close()
+		return false, ErrClosed
+	}
+	c.conns = append(c.conns, cn)
+	c.mu.Unlock()
+	cn.start()
+	cn.opened()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.announce()
+	return cn.adopted, cn.err()
+}
+
+// adopt makes a connection the client's. It reports false when the client was
+// closed meanwhile.
+func (c *Client) adopt(cn *conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == StateClosed || c.closing.Load() {
+		return false
+	}
+	select {
+	case <-c.redialNow: // a Restart of while it dialled has what it wanted
+	default:
+	}
+	cn.adopted = true
+	c.conn.Store(cn)
+	c.state = StateConnected
+	c.moving = false
+	c.redialing = false // a connection that ends at once starts anew
+	return true
+}
+
+// owned reports whether a connection was the client's. It is forgotten if not.
+func (c *Client) owned(cn *conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !cn.adopted {
+		c.forget(cn)
+	}
+	return cn.adopted
+}
+
+// forget takes a connection that has ended off the list. Guarded by mu.
+func (c *Client) forget(cn *conn) {
+	c.conns = slices.DeleteFunc(c.conns, func(other *conn) bool { return other == cn })
+}
 
 // lost notes that a connection has ended, before the hooks are told: whether the
 // client comes back, and why it was lost. A connection that carried nothing
@@ -12,11 +159,12 @@ import (
 func (c *Client) lost(cn *conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state == StateClosed {
-		return
+	c.forget(cn)
+	if c.state == StateClosed || cn != c.conn.Load() {
+		return // one that was left for another is no loss
 	}
 	c.cause = cn.err()
-	if cn.useful {
+	if cn.useful || cn.hello.Load() != nil && time.Since(cn.born) >= cn.settings.reconnectMax {
 		c.attempts = 0
 	}
 	closing := c.closing.Load()
@@ -26,47 +174,104 @@ func (c *Client) lost(cn *conn) {
 	if c.server != nil || closing || cn.settings.reconnectAttempts == 0 {
 		c.state = StateClosed
 		close(c.done)
+		c.announce()
 		return
 	}
 	c.state = StateReconnecting
 }
 
-// connEnded is called once for each connection, by its last reader, and has the
-// client come back.
+// connEnded is called once for each connection that was the client's, by its last
+// reader, and has the client come back.
 func (c *Client) connEnded() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state == StateReconnecting && !c.redialing {
-		c.redialing = true
-		c.backingOff = make(chan struct{})
-		go c.redial(c.cause)
+		c.startRedial(c.cause, usualPause)
 	}
 }
 
-// redial dials until the client is connected, closed, or out of attempts, which
-// closes it because of last.
-func (c *Client) redial(last error) {
+// usualPause has redial wait before its first attempt as before the others.
+const usualPause time.Duration = -1
+
+// startRedial has the client dial on a goroutine of its own. Guarded by mu.
+func (c *Client) startRedial(last error, pause time.Duration) {
+	c.redialing = true
+	c.backingOff = make(chan struct{})
+	go c.redial(last, pause)
+}
+
+// move has a dialled client look for another connection while what is under way
+// on cn, whose peer goes away, ends there.
+func (c *Client) move(cn *conn, comeBack time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dialer == nil || c.state != StateConnected || cn != c.conn.Load() || c.closing.Load() || cn.settings.reconnectAttempts == 0 {
+		return
+	}
+	c.state = StateReconnecting
+	c.moving = true
+	c.attempts = 0
+	c.startRedial(ErrGoingAway, comeBack+rand.N(comeBack/5+1))
+}
+
+// isMoving reports whether calls wait for the client to get elsewhere.
+func (c *Client) isMoving() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.moving
+}
+
+// redial dials until the client is connected, closed, refused, or out of attempts,
+// which closes it because of last.
+func (c *Client) redial(last error, pause time.Duration) {
 	for {
 		s := c.Handler.snapshot()
 		if c.gaveUp(s.settings.reconnectAttempts, last) {
 			return
 		}
-		attempt, ok := c.backOff(&s.settings)
+		attempt, ok := c.backOff(&s.settings, pause)
 		if !ok {
 			return
 		}
+		pause = usualPause
 		nc, err := net.Conn(nil), error(errGoexit)
 		apart(func() { nc, err = c.dial() })
-		if err == nil && !c.reattach(nc) {
-			nc.Close()
+		dialled := err == nil
+		if dialled {
+			var adopted bool
+			if adopted, err = c.attach(nc); adopted {
+				err = nil
+			}
+		}
+		if err != nil && c.State() == StateClosed {
 			return
 		}
+		c.attempted(err, dialled && attempt < movePatience)
 		c.reconnectHooks(s, attempt, err)
-		if err == nil {
+		if err == nil || refused(err) {
 			return
 		}
 		last = err
 	}
+}
+
+// movePatience is how many servers that go away themselves a client on its way
+// elsewhere may meet before its calls fail.
+const movePatience = 5
+
+// attempted notes how an attempt to reconnect went. One that reached a server may
+// have met it on its way out, then the next is waited for.
+func (c *Client) attempted(err error, reached bool) {
+	if refused(err) {
+		c.close(err)
+	}
+	if err == nil || reached {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.moving = false
+	c.announce()
 }
 
 func (c *Client) gaveUp(attempts int, last error) bool {
@@ -90,32 +295,10 @@ func (c *Client) stopWaiting() {
 	}
 }
 
-// reattach makes nc the client's connection. It reports false when the client
-// was closed meanwhile.
-func (c *Client) reattach(nc net.Conn) bool {
-	cn := newConn(c, nc, true)
-	c.mu.Lock()
-	if c.state == StateClosed {
-		c.mu.Unlock()
-		return false
-	}
-	c.conn.Store(cn)
-	select {
-	case <-c.redialNow: // a Restart of while it dialled has what it wanted
-	default:
-	}
-	c.state = StateConnected
-	c.redialing = false // a connection that ends at once starts anew
-	c.mu.Unlock()
-	cn.start()
-	cn.opened()
-	return true
-}
-
 // backOff waits before an attempt, for a random time so that the clients of a
 // restarted server do not come back in step. It reports false when the client
 // was closed.
-func (c *Client) backOff(s *settings) (attempt int, ok bool) {
+func (c *Client) backOff(s *settings, pause time.Duration) (attempt int, ok bool) {
 	c.mu.Lock()
 	c.attempts++
 	attempt = c.attempts
@@ -124,7 +307,10 @@ func (c *Client) backOff(s *settings) (attempt int, ok bool) {
 	}
 	c.mu.Unlock()
 	defer c.stopWaiting() // what follows is the user's code
-	timer := time.NewTimer(rand.N(backOffCeiling(attempt, s) + 1))
+	if pause == usualPause {
+		pause = rand.N(backOffCeiling(attempt, s) + 1)
+	}
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

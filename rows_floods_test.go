@@ -197,7 +197,7 @@ func TestRow29_HandlersOfAConnectionAreLimited(t *testing.T) {
 	const limit, n = 10, 500
 	for name, c := range map[string]struct {
 		mode   []bool
-		most   int64
+		most   int32
 		detach bool
 	}{
 		"concurrent": {[]bool{true}, limit, false},
@@ -205,15 +205,16 @@ func TestRow29_HandlersOfAConnectionAreLimited(t *testing.T) {
 		"ordered":    {[]bool{false}, 1, false},
 		"detached":   {nil, limit, true},
 	} {
-		t.Run(name, func(t *testing.T) {
+		rowVersions(t, name, func(t *testing.T, version arpc.Option) {
 			synctest.Test(t, func(t *testing.T) {
-				s, client := rowPair(t, memconn.Listen(), arpc.WithMaxInflight(limit))
+				s, client := rowPair(t, memconn.Listen(), arpc.WithMaxInflight(limit), version)
 				release := make(chan struct{})
-				var running, most, answered atomic.Int64
+				var running suiteGauge
+				var answered atomic.Int64
 				work := func(ctx *arpc.Context) {
-					most.Store(max(most.Load(), running.Add(1)))
+					running.enter()
 					<-release
-					running.Add(-1)
+					running.leave()
 					assert.NoError(t, ctx.Write(nil))
 				}
 				s.Handler.Handle("/work", func(ctx *arpc.Context) {
@@ -224,21 +225,23 @@ func TestRow29_HandlersOfAConnectionAreLimited(t *testing.T) {
 					work(ctx)
 				}, c.mode...)
 				before := runtime.NumGoroutine()
-				for range n {
-					require.NoError(t, client.CallAsync("/work", nil, func(ctx *arpc.Context) {
-						assert.NoError(t, ctx.Bind(nil))
-						answered.Add(1)
-					}, arpc.TimeForever))
-				}
+				go func() {
+					for range n { // the peer waits, or has to be kept waiting
+						assert.NoError(t, client.CallAsync("/work", nil, func(ctx *arpc.Context) {
+							assert.NoError(t, ctx.Bind(nil))
+							answered.Add(1)
+						}, arpc.TimeForever))
+					}
+				}()
 				time.Sleep(time.Second) // the handlers pass for slow
 				synctest.Wait()
-				require.Equal(t, c.most, running.Load())
+				require.Equal(t, c.most, running.now.Load())
 				require.LessOrEqual(t, runtime.NumGoroutine(), before+limit+5)
 				close(release)
 				time.Sleep(time.Second)
 				synctest.Wait()
 				require.EqualValues(t, n, answered.Load())
-				require.Equal(t, c.most, most.Load())
+				require.Equal(t, c.most, running.most.Load())
 				client.Stop()
 				s.Stop()
 			})
@@ -282,37 +285,43 @@ func TestRow29_NotificationsOfAConnectionAreLimited(t *testing.T) {
 // The same failure for streams.
 func TestRow29_StreamsOfAConnectionAreLimited(t *testing.T) {
 	const limit = 10
-	synctest.Test(t, func(t *testing.T) {
-		ln := memconn.Listen()
-		s := rowServe(t, ln, arpc.WithMaxStreams(limit))
-		s.Handler.Handle("/echo", rowEcho)
-		var running atomic.Int64
-		s.Handler.HandleStream("/stream", func(st *arpc.Stream) {
-			running.Add(1)
-			<-st.Context().Done()
-		})
-		c := rowDial(t, ln.Dial)
-		refused := 0
-		var streams []*arpc.Stream
-		for range 10 * limit {
-			st, err := c.OpenStream(t.Context(), "/stream")
-			require.NoError(t, err)
-			require.NoError(t, st.Send("x"))
-			streams = append(streams, st)
-		}
-		synctest.Wait()
-		require.EqualValues(t, limit, running.Load())
-		ended, cancel := context.WithCancel(t.Context())
-		cancel()
-		for _, st := range streams {
-			if err := st.RecvContext(ended, nil); !errors.Is(err, context.Canceled) {
-				refused++
+	rowVersions(t, "streams", func(t *testing.T, version arpc.Option) {
+		synctest.Test(t, func(t *testing.T) {
+			ln := memconn.Listen()
+			s := rowServe(t, ln, arpc.WithMaxStreams(limit))
+			s.Handler.Handle("/echo", rowEcho)
+			var running atomic.Int64
+			s.Handler.HandleStream("/stream", func(st *arpc.Stream) {
+				running.Add(1)
+				<-st.Context().Done()
+			})
+			c := rowDial(t, ln.Dial, version)
+			refused := 0
+			var streams []*arpc.Stream
+			for range 10 * limit {
+				st, err := c.OpenStream(t.Context(), "/stream")
+				if err != nil { // it knows the limit
+					require.Equal(t, arpc.CodeResourceExhausted, arpc.CodeOf(err))
+					refused++
+					continue
+				}
+				require.NoError(t, st.Send("x"))
+				streams = append(streams, st)
 			}
-		}
-		require.Equal(t, 9*limit, refused)
-		require.NoError(t, c.Call("/echo", nil, nil, rowPatience))
-		c.Stop()
-		s.Stop()
+			synctest.Wait()
+			require.EqualValues(t, limit, running.Load())
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			for _, st := range streams {
+				if err := st.RecvContext(ended, nil); !errors.Is(err, context.Canceled) {
+					refused++
+				}
+			}
+			require.Equal(t, 9*limit, refused)
+			require.NoError(t, c.Call("/echo", nil, nil, rowPatience))
+			c.Stop()
+			s.Stop()
+		})
 	})
 }
 
@@ -328,7 +337,7 @@ func TestRow31_ServerSurvivesAcceptsThatFailForAMoment(t *testing.T) {
 				ln := &rowFlakyListener{Listener: memconn.Listen(), fails: 20, err: fail}
 				s := rowServe(t, ln)
 				s.Handler.Handle("/echo", rowEcho)
-				c := rowDial(t, ln.Listener.Dial)
+				c := rowDial(t, ln.Listener.Dial, arpc.WithHelloTimeout(rowPatience))
 				require.NoError(t, c.Call("/echo", nil, nil, rowPatience))
 				require.Zero(t, ln.fails)
 				c.Stop()

@@ -18,17 +18,18 @@ import (
 	"github.com/arpc-go/arpc/internal/wire"
 )
 
-// At predecessors a stream whose reader stopped froze the whole connection.
+// At predecessors a stream whose reader stopped froze the whole connection. Its
+// sender waits, or in version 1, where nobody can tell it to, loses the stream.
 func TestRow14_StreamThatNobodyReadsDelaysNoCalls(t *testing.T) {
-	rowEach(t, func(t *testing.T, ln rowNet) {
-		t.Run("the accepting side does not read", func(t *testing.T) {
-			s, c := rowPair(t, ln)
+	rowVersions(t, "the accepting side does not read", func(t *testing.T, version arpc.Option) {
+		rowEach(t, func(t *testing.T, ln rowNet) {
+			s, c := rowPair(t, ln, version)
 			rowUnreadStream(t, c, s.Handler)
 		})
 	})
-	rowEach(t, func(t *testing.T, ln rowNet) {
-		t.Run("the dialling side does not read", func(t *testing.T) {
-			s, c := rowPair(t, ln)
+	rowVersions(t, "the dialling side does not read", func(t *testing.T, version arpc.Option) {
+		rowEach(t, func(t *testing.T, ln rowNet) {
+			s, c := rowPair(t, ln, version)
 			rowUnreadStream(t, rowClient(t, s), c.Handler)
 		})
 	})
@@ -36,16 +37,22 @@ func TestRow14_StreamThatNobodyReadsDelaysNoCalls(t *testing.T) {
 
 // rowUnreadStream floods a stream from c; h is the handler at its other end.
 func rowUnreadStream(t *testing.T, c *arpc.Client, h *arpc.Handler) {
+	const n = 200 // more than its queue holds
 	end := make(chan struct{})
 	unread := make(chan error, 1)
+	read := make(chan int, 1)
 	h.Handle("/echo", rowEcho)
 	h.HandleStream("/unread", func(st *arpc.Stream) {
 		<-end
+		messages := 0
 		for _, err := range st.RecvSeq() {
 			if err != nil {
 				unread <- err
+				return
 			}
+			messages++
 		}
+		read <- messages
 	})
 	h.HandleStream("/echo", func(st *arpc.Stream) {
 		for b, err := range st.RecvSeq() {
@@ -58,14 +65,16 @@ func rowUnreadStream(t *testing.T, c *arpc.Client, h *arpc.Handler) {
 	require.NoError(t, err)
 	other, err := c.OpenStream(t.Context(), "/echo")
 	require.NoError(t, err)
-	var flood sync.WaitGroup
-	flood.Go(func() {
-		for range 200 { // more than its queue holds
+	flood := make(chan struct{})
+	go func() {
+		defer close(flood)
+		for range n {
 			if st.Send(make([]byte, 20<<10)) != nil {
 				break
 			}
 		}
-	})
+		st.CloseSend()
+	}()
 	rowSoon(t, "calls and other streams go on", func() {
 		for i := range 100 {
 			var rsp string
@@ -73,11 +82,17 @@ func rowUnreadStream(t *testing.T, c *arpc.Client, h *arpc.Handler) {
 			assert.NoError(t, other.Send("x"))
 			assert.NoError(t, other.Recv(&rsp))
 		}
-		flood.Wait()
 	})
-	rowSoon(t, "the sender hears of it", func() { assert.Error(t, st.Recv(nil)) })
-	close(end)
-	require.ErrorIs(t, rowNext(t, "the reader hears of it", unread), arpc.ErrStreamOverrun)
+	if c.Peer().Version == 1 {
+		rowNext(t, "the sender is not held up", flood)
+		rowSoon(t, "the sender hears of it", func() { assert.Error(t, st.Recv(nil)) })
+		close(end)
+		require.ErrorIs(t, rowNext(t, "the reader hears of it", unread), arpc.ErrStreamOverrun)
+	} else {
+		require.False(t, rowIsClosed(flood), "the sender waits")
+		close(end)
+		require.Equal(t, n, rowNext(t, "the reader gets everything", read))
+	}
 	require.NoError(t, c.Call("/echo", "x", nil, rowPatience))
 }
 
@@ -326,9 +341,13 @@ func TestRow17_CallerHearsAtOnceWhenThereIsNoAnswer(t *testing.T) {
 				}
 			}
 		}
-		err := c.Call("/echo", make([]byte, 200<<10), nil, rowPatience)
-		require.True(t, arpc.IsRemote(err), "%v", err)
-		require.NoError(t, c.Call("/echo", "still there", nil, rowPatience))
+		for version := 1; version <= 2; version++ {
+			c := rowDial(t, ln.Dial, arpc.WithVersions(1, version))
+			err := c.Call("/echo", make([]byte, 200<<10), nil, rowPatience)
+			require.Equal(t, version == 1, arpc.IsRemote(err), "%v", err) // or the caller knows the limit
+			require.ErrorContains(t, err, "limit of 102400")
+			require.NoError(t, c.Call("/echo", "still there", nil, rowPatience))
+		}
 	})
 }
 
@@ -525,7 +544,9 @@ func TestRow17_OpenerHearsAtOnceWhenAStreamIsNotServed(t *testing.T) {
 			} {
 				st, err := c.OpenStream(t.Context(), method)
 				require.NoError(t, err)
-				require.NoError(t, first(st), name)
+				if err := first(st); err != nil {
+					require.ErrorIs(t, st.Recv(nil), err, name) // it has heard already
+				}
 				rowSoon(t, method, func() { assert.Error(t, st.Recv(nil), method) })
 			}
 		}

@@ -3,6 +3,7 @@ package arpc_test
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -53,6 +54,13 @@ func rowTCP(t testing.TB) rowNet {
 func rowEach(t *testing.T, test func(t *testing.T, ln rowNet)) {
 	t.Run("tcp", func(t *testing.T) { test(t, rowTCP(t)) })
 	t.Run("memory", func(t *testing.T) { test(t, memconn.Listen()) })
+}
+
+// rowVersions runs a test for peers that speak each version of the wire.
+func rowVersions(t *testing.T, name string, test func(t *testing.T, version arpc.Option)) {
+	for version := 1; version <= 2; version++ {
+		t.Run(fmt.Sprintf("%s, version %d", name, version), func(t *testing.T) { test(t, arpc.WithVersions(1, version)) })
+	}
 }
 
 func rowServe(t testing.TB, ln net.Listener, opts ...arpc.Option) *arpc.Server {

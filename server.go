@@ -3,7 +3,9 @@ package arpc
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -165,6 +167,7 @@ func (s *Server) accept(nc net.Conn) {
 	}
 	s.clients[c] = struct{}{}
 	c.conn.Store(cn)
+	c.conns = []*conn{cn}
 	s.mu.Unlock()
 	cn.start()
 }
@@ -186,15 +189,19 @@ func (s *Server) logger() *slog.Logger {
 	return s.Handler.snapshot().settings.logger
 }
 
-// Clients returns the clients that are connected now.
+// Clients returns the clients that are connected now. With HandleAuth they are
+// those that have authenticated.
 func (s *Server) Clients() []*Client {
+	return slices.DeleteFunc(s.all(), func(c *Client) bool {
+		cn := c.conn.Load()
+		return cn.demandsHello() && cn.stage.Load() != stageUsed
+	})
+}
+
+func (s *Server) all() []*Client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]*Client, 0, len(s.clients))
-	for c := range s.clients {
-		list = append(list, c)
-	}
-	return list
+	return slices.Collect(maps.Keys(s.clients))
 }
 
 // Refused returns how many connections were closed because of WithMaxConns.
@@ -242,7 +249,7 @@ func passes(c *Client, filter []func(*Client) bool) bool {
 // may be called from these, before Serve, and more than once.
 func (s *Server) Stop() {
 	s.close()
-	for _, c := range s.Clients() {
+	for _, c := range s.all() {
 		c.Stop()
 	}
 	s.serving.Wait()
@@ -261,14 +268,16 @@ func (s *Server) close() {
 	}
 }
 
-// Shutdown stops accepting, lets requests that have arrived be answered, and
-// closes each connection when nothing is under way on it. Requests that come
-// meanwhile are refused with CodeUnavailable. When ctx ends first the rest is
-// closed as by Stop, and its error returned.
+// Shutdown stops accepting, tells the peers, which begin nothing new from then on
+// and dial elsewhere meanwhile (WithComeBackAfter), lets calls and streams end, and
+// closes each connection when nothing is under way on it. When ctx ends first, the
+// contexts of handlers that are left are cancelled with a cause, their connections
+// are closed, and its error is returned. Peers of version 1 cannot be told: their
+// requests are refused with CodeUnavailable.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.close()
 	var all sync.WaitGroup
-	for _, c := range s.Clients() {
+	for _, c := range s.all() {
 		all.Go(func() { c.shutdown(ctx) })
 	}
 	all.Wait()

@@ -1,6 +1,7 @@
 package arpc
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"math"
@@ -43,6 +44,19 @@ type settings struct {
 
 	orderedRequests bool
 
+	minVersion   int // of the wire; 0: 1, or 2 with HandleAuth
+	maxVersion   int
+	helloTimeout time.Duration
+	compat       string
+	peerName     string
+	credentials  func(context.Context) ([]byte, error)
+	streamWindow int
+	maxMetadata  int
+	callTimeout  time.Duration // 0: none
+	waitForReady bool
+	comeBack     time.Duration
+	idleTimeout  time.Duration // 0: off
+
 	decisions decisions
 }
 
@@ -54,6 +68,8 @@ type decisions struct {
 	alwaysCopy  bool // large bodies through the output buffer: BenchmarkLargeBody
 	neverRaw    bool // sockets through net.Conn: BenchmarkIdleConnection
 }
+
+const defaultStreamWindow = 256 << 10
 
 func defaultSettings() settings {
 	return settings{
@@ -73,6 +89,10 @@ func defaultSettings() settings {
 		maxStreams:        1000,
 		streamMessages:    4096,
 		streamBytes:       1 << 20,
+		maxVersion:        2,
+		helloTimeout:      5 * time.Second,
+		streamWindow:      defaultStreamWindow,
+		maxMetadata:       16 << 10,
 	}
 }
 
@@ -234,6 +254,113 @@ func WithStreamQueue(messages, bytes int) Option {
 		h.set("WithStreamQueue", fmt.Sprintf("both bounds must be positive, not %d and %d", messages, bytes), messages > 0 && bytes > 0, func(s *settings) {
 			s.streamMessages, s.streamBytes = messages, bytes
 		})
+	}}
+}
+
+// WithVersions limits the versions of the wire that are spoken. A max of 1 sends
+// no hello and answers none. A min of 2 refuses peers of version 1, which know
+// no deadlines, cancellation, codes, flow control or authentication. Default: 1
+// and 2, and 2 and 2 on the accepting side of a handler with HandleAuth.
+func WithVersions(min, max int) Option {
+	return Option{apply: func(h *Handler) {
+		ok := 1 <= min && min <= max && max <= 2
+		h.set("WithVersions", fmt.Sprintf("needs 1 <= min <= max <= 2, not %d and %d", min, max), ok, func(s *settings) {
+			s.minVersion, s.maxVersion = min, max
+		})
+	}}
+}
+
+// WithHelloTimeout limits how long a dialled connection may take until the peer
+// has answered the hello, TLS and credentials included, and on the accepting side
+// of a handler with HandleAuth how long a peer may take until it is let in.
+// Default: 5 s.
+func WithHelloTimeout(d time.Duration) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithHelloTimeout", fmt.Sprintf("must be positive: %v", d), d > 0, func(s *settings) { s.helloTimeout = d })
+	}}
+}
+
+// maxHelloText is the longest of the texts in a hello in bytes.
+const maxHelloText = 1 << 10
+
+// WithCompat has connections to peers refused whose compatibility string is
+// another one: "which application, which version of it". Both ends check, each
+// if it has one. Default: none. A peer of version 1 has none and is not checked.
+func WithCompat(compat string) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithCompat", fmt.Sprintf("must have at most %d bytes", maxHelloText), len(compat) <= maxHelloText, func(s *settings) { s.compat = compat })
+	}}
+}
+
+// WithPeerName sets a name that the other end gets, for people: see PeerInfo.
+func WithPeerName(name string) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithPeerName", fmt.Sprintf("must have at most %d bytes", maxHelloText), len(name) <= maxHelloText, func(s *settings) { s.peerName = name })
+	}}
+}
+
+// WithCredentials has a dialled client authenticate: fn is asked for each
+// connection anew, and its bytes, at most 32 KiB, reach the server's HandleAuth
+// hook before anything else. An error of it is an error to connect. The context
+// ends with the hello timeout.
+func WithCredentials(fn func(context.Context) ([]byte, error)) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithCredentials", "must not be nil", fn != nil, func(s *settings) { s.credentials = fn })
+	}}
+}
+
+// WithStreamWindow sets how many bytes a stream may receive before its reader has
+// taken some, with 16 added for each message. The peer's sends wait then. A larger
+// single message passes when it is the first. Default: 256 KiB.
+func WithStreamWindow(bytes int) Option {
+	return Option{apply: func(h *Handler) {
+		ok := bytes >= 1024 && int64(bytes) <= math.MaxUint32
+		h.set("WithStreamWindow", fmt.Sprintf("must be 1024 to %d bytes, not %d", uint32(math.MaxUint32), bytes), ok, func(s *settings) { s.streamWindow = bytes })
+	}}
+}
+
+// WithMaxMetadata limits the metadata of a message that is accepted, in bytes as
+// they travel; error details count too. Default: 16 KiB.
+func WithMaxMetadata(bytes int) Option {
+	return Option{apply: func(h *Handler) {
+		ok := bytes >= 64 && int64(bytes) <= math.MaxUint32
+		h.set("WithMaxMetadata", fmt.Sprintf("must be 64 to %d bytes, not %d", uint32(math.MaxUint32), bytes), ok, func(s *settings) { s.maxMetadata = bytes })
+	}}
+}
+
+// WithCallTimeout limits calls whose context has no deadline. 0 is no limit.
+// Default: 0.
+func WithCallTimeout(d time.Duration) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithCallTimeout", fmt.Sprintf("must not be negative: %v", d), d >= 0, func(s *settings) { s.callTimeout = d })
+	}}
+}
+
+// WithWaitForReady has calls, notifications and streams of a dialled client wait
+// for a connection when there is none, until their context or timeout ends, rather
+// than fail at once with ErrDisconnected. ContextWithWaitForReady says otherwise
+// for a single one. Default: false.
+func WithWaitForReady(wait bool) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithWaitForReady", "", true, func(s *settings) { s.waitForReady = wait })
+	}}
+}
+
+// WithComeBackAfter is what Shutdown tells peers: how long they are to wait before
+// they dial again, up to a fifth longer so that they do not come at once. Default:
+// 0, at once, which suits a server beside others behind one name.
+func WithComeBackAfter(d time.Duration) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithComeBackAfter", fmt.Sprintf("must not be negative: %v", d), d >= 0, func(s *settings) { s.comeBack = d })
+	}}
+}
+
+// WithIdleTimeout ends connections from which nothing has come for so long, not
+// even a ping, with ErrIdle. Peers that ping keep theirs: see WithKeepalive. 0
+// turns it off. Default: 0.
+func WithIdleTimeout(d time.Duration) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithIdleTimeout", fmt.Sprintf("must not be negative: %v", d), d >= 0, func(s *settings) { s.idleTimeout = d })
 	}}
 }
 

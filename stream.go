@@ -7,37 +7,48 @@ import (
 	"iter"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/arpc-go/arpc/internal/wire"
 )
-
-// tombstonesPerStream is how many ids of refused streams a connection
-// remembers, in multiples of WithMaxStreams.
-const tombstonesPerStream = 16
 
 // Stream is a sequence of messages in both directions between a handler and
 // whoever opened it. Its messages arrive in the order they were sent. Send and
 // Recv may be called at the same time from different goroutines.
 //
-// Version 1 of the wire has no flow control: what the peer sends waits in a
-// queue, WithStreamQueue, and a stream that overruns it is dropped with
+// A sender waits while the receiver has as much in hand as WithStreamWindow says:
+// a stream that nobody receives from holds its sender up, and nothing else on the
+// connection. Version 1 of the wire has no flow control: what such a peer sends
+// waits in a queue, WithStreamQueue, and a stream that overruns it is dropped with
 // ErrStreamOverrun on this side and an end on the other.
 type Stream struct {
 	// Set when the stream is made, never changed.
-	conn   *conn
-	id     uint64
-	method string
-	local  bool            // opened by this side
-	opener context.Context // of OpenStream, nil for a stream of the peer
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	ready  chan struct{} // capacity 1: something is in the queue
-	ended  chan struct{} // closed when nothing more comes
+	conn     *conn
+	id       uint64
+	method   string
+	local    bool            // opened by this side
+	opener   context.Context // of OpenStream, nil for a stream of the peer
+	metadata Metadata
+	section  []byte // metadata that travels when the stream is opened
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	ready    chan struct{} // capacity 1: something is in the queue
+	ended    chan struct{} // closed when nothing more comes
+	sending  chan struct{} // capacity 1: who sends has its token in it
 
+	serving bool // its handler runs; guarded by streamTable.mu
 	counted bool // in streamTable.busy; guarded by streamTable.mu
+
+	opening sync.Mutex // held while the peer is told of the stream
+	opened  bool       // it was, or is a stream of the peer; guarded by opening
 
 	// Guarded by mu.
 	mu        sync.Mutex
+	flow      bool          // it has windows
+	credit    int64         // what may still be sent; it may be negative
+	granted   chan struct{} // closed when there is credit; nil: nobody waits
+	held      int64         // cost of what was received and not granted again
+	taken     int64         // of it, what Recv has taken
 	queue     [][]byte
 	head      int // queue[:head] is taken
 	queued    int // bytes in the queue
@@ -46,30 +57,131 @@ type Stream struct {
 	peerEnded bool  // the peer's end bit has come
 	sendErr   error // why Send fails; ErrStreamClosed when this side has closed
 	endSent   bool
+	over      bool        // it was dropped, or the peer has cancelled it
+	dropped   error       // why this side has
 	stop      func() bool // no longer wait for the end of the opener's context
 }
 
-// OpenStream opens a stream to the peer's handler of method. With version 1 of
-// the wire the peer learns of it with the first Send or CloseSend. Ending ctx
-// ends the stream, and not the connection.
+// messageCost is what a message costs beside its bytes, so that empty ones are
+// not for nothing.
+const messageCost = wire.HeaderLen
+
+// OpenStream opens a stream to the peer's handler of method. Metadata, trace and
+// deadline of ctx travel along; ending ctx ends the stream at both ends, and not
+// the connection. A peer of version 1 learns of the stream with the first Send or
+// CloseSend, and not of the rest.
 func (c *Client) OpenStream(ctx context.Context, method string) (*Stream, error) {
+	snap := c.Handler.snapshot()
+	if snap.around == nil {
+		return c.openStream(ctx, infoOf(ctx), method)
+	}
+	call := &Call{Kind: KindStream, Method: method, Client: c}
+	err := snap.intercept(ctx, call, func(ctx context.Context, call *Call) (err error) {
+		call.Stream, err = c.openStream(ctx, infoOf(ctx), call.Method)
+		return err
+	})
+	return call.opened(err)
+}
+
+// opened returns what the interceptors have made of opening a stream.
+func (call *Call) opened(err error) (*Stream, error) {
+	switch s := call.Stream; {
+	case err == nil && s == nil:
+		return nil, NewError(CodeInternal, "arpc: OpenStream: an interceptor returned no stream and no error")
+	case err != nil && s != nil:
+		s.Close()
+		return nil, err
+	default:
+		return s, err
+	}
+}
+
+// openStream is OpenStream behind the interceptors.
+func (c *Client) openStream(ctx context.Context, info *callInfo, method string) (*Stream, error) {
 	if err := checkMethod(method); err != nil {
 		return nil, unsent(err)
 	}
 	if ctx.Err() != nil {
 		return nil, contextError(ctx, true)
 	}
-	cn, err := c.current()
+	section, err := info.section()
 	if err != nil {
-		return nil, err
+		return nil, unsent(err)
 	}
-	return cn.streams.openLocal(ctx, cn, method)
+	for {
+		cn, _, err := c.acquire(ctx, 0, info)
+		if err != nil {
+			return nil, err
+		}
+		s, err := cn.streams.openLocal(ctx, cn, method, section)
+		if err != nil {
+			return nil, err
+		}
+		if _, err = s.begin(ctx, nil); err == nil {
+			return s, nil
+		}
+		s.lost(err)
+		cn.streams.remove(s, false)
+		if !c.again(err, info) {
+			return nil, err
+		}
+	}
 }
 
 func newStream(ctx context.Context, c *conn, id uint64, method string, local bool) *Stream {
-	s := &Stream{conn: c, id: id, method: method, local: local, ready: make(chan struct{}, 1), ended: make(chan struct{})}
+	s := &Stream{conn: c, id: id, method: method, local: local, ready: make(chan struct{}, 1), ended: make(chan struct{}), sending: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	return s
+}
+
+// begin tells the peer of the stream, once: with a frame of its own, or a peer of
+// version 1 with the first one, which was sent then.
+func (s *Stream) begin(ctx context.Context, first *outgoing) (sent bool, err error) {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if s.opened {
+		return false, nil
+	}
+	if first != nil && !s.conn.hasWindows() {
+		first.old = true
+		if err := s.mayBegin(); err != nil && first.header.Cmd&wire.StreamEnd == 0 {
+			return true, err
+		}
+		err := s.conn.send(ctx, first)
+		if !errors.Is(err, errNewer) {
+			s.opened = err == nil
+			return true, err
+		}
+	}
+	if !s.conn.hasWindows() {
+		return false, nil
+	}
+	s.conn.mu.Lock()
+	window := s.conn.limits.window
+	s.conn.mu.Unlock()
+	s.mu.Lock()
+	s.flow, s.credit = true, window
+	s.mu.Unlock()
+	o := outgoing{header: s.header(0), method: s.method, section: s.section, left: timeLeft(s.opener, 0), begins: true}
+	o.header.Flag |= wire.FlagOpen
+	if err = s.conn.send(ctx, &o); err != nil {
+		return false, err
+	}
+	s.opened = true
+	s.mu.Lock()
+	why := s.dropped
+	s.mu.Unlock()
+	if why != nil { // what told the peer so may have been before it knew the stream
+		s.reset(why)
+		return false, why
+	}
+	return false, nil
+}
+
+func (c *conn) hasWindows() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.features&wire.FeatureWindows != 0
 }
 
 // ID returns the stream's number, unique among those that the same side opened
@@ -82,28 +194,131 @@ func (s *Stream) Method() string { return s.method }
 // Client returns the client at whose other end the peer is.
 func (s *Stream) Client() *Client { return s.conn.client }
 
-// Context ends when the stream does. Its cause says why.
+// Context ends when the stream does, at the handler's side also with the deadline
+// that the opener set. Its cause says why.
 func (s *Stream) Context() context.Context { return s.ctx }
 
-// Send sends a message, encoded as Client.Call does. It waits when the send
-// queue is full, until the stream ends. The value may be reused when Send
-// returns.
+// Metadata returns what the opener sent along. It is not to be changed.
+func (s *Stream) Metadata() Metadata { return s.metadata }
+
+// Draining is closed when either end of the connection is about to go away: the
+// stream may go on, but should come to its end soon.
+func (s *Stream) Draining() <-chan struct{} { return s.conn.goesAway() }
+
+// Send sends a message, encoded as Client.Call does. It waits while the receiver
+// has a window full in hand or the send queue is full, until the stream ends. The
+// value may be reused when Send returns.
 func (s *Stream) Send(v any) error { return s.SendContext(s.ctx, v) }
 
-// SendContext is Send that gives up when ctx ends.
+// SendContext is Send that gives up when ctx ends. The stream goes on.
 func (s *Stream) SendContext(ctx context.Context, v any) error {
 	p, err := encode(s.conn.client.Codec, v)
 	if err != nil {
 		return unsent(err)
 	}
-	s.mu.Lock()
-	err = s.sendErr
-	s.mu.Unlock()
-	if err != nil {
+	o := outgoing{header: s.header(0), method: s.method, payload: p}
+	if err := s.mayBegin(); err != nil {
 		return err
 	}
-	o := outgoing{header: s.header(0), method: s.method, payload: p}
-	return s.conn.send(ctx, &o)
+	if ctx.Err() != nil {
+		return contextError(ctx, true)
+	}
+	if sent, err := s.begin(ctx, &o); sent || err != nil {
+		return err
+	}
+	if err := s.lockSend(ctx); err != nil {
+		return err
+	}
+	defer func() { <-s.sending }()
+	cost := int64(messageCost + p.len())
+	if err := s.spend(ctx, cost); err != nil {
+		return err
+	}
+	if err = s.conn.send(ctx, &o); err != nil {
+		s.grant(cost)
+		if why := s.mayBegin(); why != nil {
+			return why // the stream ended meanwhile, and ctx with it
+		}
+	}
+	return err
+}
+
+// mayBegin says why nothing can be sent any more.
+func (s *Stream) mayBegin() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.received(s.sendErr)
+}
+
+// lockSend waits for other senders, so that messages leave in the order in which
+// they took credit.
+func (s *Stream) lockSend(ctx context.Context) error {
+	select {
+	case s.sending <- struct{}{}:
+		return nil
+	default:
+	}
+	s.conn.passBaton(s.conn.mark.Load(), false)
+	select {
+	case s.sending <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		if err := s.mayBegin(); err != nil {
+			return err
+		}
+		return contextError(ctx, true)
+	}
+}
+
+// spend takes credit for a message, when there is some.
+func (s *Stream) spend(ctx context.Context, cost int64) error {
+	for {
+		s.mu.Lock()
+		if s.sendErr != nil || !s.flow || s.credit > 0 {
+			err := s.sendErr
+			s.credit -= cost
+			s.mu.Unlock()
+			return s.received(err)
+		}
+		if s.granted == nil {
+			s.granted = make(chan struct{})
+		}
+		granted := s.granted
+		s.mu.Unlock()
+		s.conn.passBaton(s.conn.mark.Load(), false)
+		select {
+		case <-granted:
+		case <-ctx.Done():
+			s.mu.Lock()
+			err := s.received(s.sendErr)
+			s.mu.Unlock()
+			if err == nil {
+				err = contextError(ctx, true)
+			}
+			return err
+		}
+	}
+}
+
+// maxCredit is the most that a peer may grant, in bytes.
+const maxCredit = int64(1) << 40
+
+// grant adds to what may be sent.
+func (s *Stream) grant(cost int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.credit = min(s.credit+cost, maxCredit)
+	if s.credit > 0 {
+		s.wakeSenders()
+	}
+}
+
+// wakeSenders lets who waits for credit look again. Guarded by mu.
+func (s *Stream) wakeSenders() {
+	if s.granted != nil {
+		close(s.granted)
+		s.granted = nil
+	}
 }
 
 func (s *Stream) header(bits byte) wire.Header {
@@ -122,7 +337,10 @@ func (s *Stream) CloseSend() error {
 	}
 	over := s.forgetIfOver() // before: who sees the end may open the next stream
 	o := outgoing{header: s.header(wire.StreamEnd), method: s.method}
-	err := s.conn.send(s.ctx, &o)
+	sent, err := s.begin(s.ctx, &o)
+	if !sent && err == nil {
+		err = s.conn.send(s.ctx, &o)
+	}
 	if over {
 		s.cancel(ErrStreamClosed)
 	}
@@ -138,6 +356,7 @@ func (s *Stream) closeSend(why error) bool {
 	}
 	first := !s.endSent
 	s.endSent = true
+	s.wakeSenders()
 	return first
 }
 
@@ -173,9 +392,10 @@ func (s *Stream) RecvSeq() iter.Seq2[[]byte, error] {
 
 func (s *Stream) next(ctx context.Context) ([]byte, error) {
 	for yielded := false; ; {
-		data, err, ok := s.pop()
+		data, grant, ok, err := s.pop()
 		if ok {
-			return data, err
+			s.giveBack(grant)
+			return data, s.received(err)
 		}
 		if mark := s.conn.mark.Load(); mark&markRunning != 0 && !yielded {
 			yielded = true
@@ -187,20 +407,43 @@ func (s *Stream) next(ctx context.Context) ([]byte, error) {
 		case <-s.ready:
 		case <-s.ended:
 		case <-ctx.Done():
-			if data, err, ok := s.pop(); ok {
-				return data, err
+			if data, grant, ok, err := s.pop(); ok {
+				s.giveBack(grant)
+				return data, s.received(err)
 			}
 			return nil, contextError(ctx, false)
 		}
 	}
 }
 
-// pop takes the next message, or the end behind the last.
-func (s *Stream) pop() (data []byte, err error, ok bool) {
+// received gives an error of the peer the values of its details. That our deadline
+// passed is our own error, whoever was quicker to see it.
+func (s *Stream) received(err error) error {
+	if s.local && IsRemote(err) && CodeOf(err) == CodeDeadlineExceeded {
+		if deadline, ok := s.opener.Deadline(); ok && !time.Now().Before(deadline) {
+			return timeoutError(false)
+		}
+	}
+	return s.conn.handler.snapshot().details.decode(s.conn.client.Codec, err)
+}
+
+// giveBack grants the peer what was taken.
+func (s *Stream) giveBack(grant int64) {
+	if grant == 0 {
+		return
+	}
+	o := outgoing{header: s.header(0), reply: true, urgent: true, payload: payload{b: wire.AppendUvarintBody(nil, uint64(grant))}}
+	o.header.Cmd = o.header.Cmd&^wire.CmdMask | wire.CmdWindow
+	s.conn.sendReply(&o)
+}
+
+// pop takes the next message, or the end behind the last. It says what the peer
+// is to be granted: half a window at a time.
+func (s *Stream) pop() (data []byte, grant int64, ok bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.head == len(s.queue) {
-		return nil, s.recvErr, s.recvEnded
+		return nil, 0, s.recvEnded, s.recvErr
 	}
 	data = s.queue[s.head]
 	s.queue[s.head] = nil
@@ -213,7 +456,13 @@ func (s *Stream) pop() (data []byte, err error, ok bool) {
 	} else {
 		s.signal() // for another receiver
 	}
-	return data, nil, true
+	s.taken += int64(messageCost + len(data))
+	if s.flow && !s.recvEnded && s.taken >= int64(s.conn.settings.streamWindow)/2 {
+		grant = s.taken
+		s.held -= grant
+		s.taken = 0
+	}
+	return data, grant, true, nil
 }
 
 // settled lets the opener's context go when nothing is left to do at its end.
@@ -231,7 +480,7 @@ func (s *Stream) signal() {
 	}
 }
 
-// push queues a message for Recv. It reports false when the queue is full.
+// push queues a message for Recv. It reports false when there is no room.
 func (s *Stream) push(data []byte) bool {
 	c := s.conn
 	s.mu.Lock()
@@ -239,11 +488,10 @@ func (s *Stream) push(data []byte) bool {
 	if s.recvEnded {
 		return true // nobody wants it
 	}
-	waiting := len(s.queue) - s.head
-	held := c.streamBytes.Load() + int64(len(data))
-	if waiting > 0 && (waiting >= c.settings.streamMessages || s.queued+len(data) > c.settings.streamBytes || held > int64(c.settings.maxInflightBytes)) {
+	if !s.hasRoom(len(data)) {
 		return false
 	}
+	s.held += int64(messageCost + len(data))
 	if s.head > 0 && len(s.queue) == cap(s.queue) {
 		n := copy(s.queue, s.queue[s.head:])
 		clear(s.queue[n:])
@@ -256,6 +504,22 @@ func (s *Stream) push(data []byte) bool {
 	return true
 }
 
+// hasRoom reports whether one more message may wait. Guarded by mu.
+func (s *Stream) hasRoom(n int) bool {
+	c := s.conn
+	waiting := len(s.queue) - s.head
+	held := c.streamBytes.Load() + int64(n)
+	switch {
+	case waiting == 0:
+		return true
+	case held > int64(c.settings.maxInflightBytes):
+		return false
+	case s.flow:
+		return s.held < int64(c.settings.streamWindow)
+	}
+	return waiting < c.settings.streamMessages && s.queued+n <= c.settings.streamBytes
+}
+
 // endRecv lets Recv return err after the messages that are queued.
 func (s *Stream) endRecv(err error) {
 	s.mu.Lock()
@@ -263,27 +527,89 @@ func (s *Stream) endRecv(err error) {
 	if !s.recvEnded {
 		s.recvErr, s.recvEnded = err, true
 		close(s.ended)
+		s.settled()
 	}
 }
 
-// Close ends the stream both ways: the peer's Recv returns io.EOF, what it
-// still sends is dropped, and so is what was not received yet. It does not
-// wait. A second Close does nothing. A stream that is not received to its end
-// holds what has come until it is closed, or the context it was opened with ends.
+// Close ends the stream both ways: the peer's Recv returns io.EOF, what it still
+// sends is dropped, and so is what was not received yet. It does not wait. A
+// second Close does nothing. A stream that is not received to its end holds what
+// has come until it is closed, or the context it was opened with ends.
 func (s *Stream) Close() error {
 	s.drop(ErrStreamClosed)
 	s.discard()
 	return nil
 }
 
+// Fail ends the stream both ways because of err: the peer's Recv returns it, with
+// code and details, behind the messages that were sent before. To a peer of
+// version 1 it looks like Close. On a stream that has ended it does nothing.
+func (s *Stream) Fail(err error) {
+	if err == nil {
+		err = ErrStreamClosed
+	}
+	s.drop(err)
+	s.discard()
+}
+
 // drop ends the stream both ways because of err.
 func (s *Stream) drop(err error) {
-	s.endRecv(err)
-	first := s.closeSend(err)
-	s.conn.streams.remove(s)
-	if first {
-		s.conn.reply(s.header(wire.StreamEnd), s.method, "")
+	s.mu.Lock()
+	peerEnded, endSent, flow, over := s.peerEnded, s.endSent, s.flow, s.over
+	if !over {
+		s.over, s.dropped = true, err
 	}
+	s.mu.Unlock()
+	if over {
+		return
+	}
+	s.conn.streams.remove(s, true) // before: who sees the end may open the next stream
+	s.endRecv(err)
+	s.closeSend(err)
+	switch {
+	case peerEnded && endSent:
+	case !flow && !endSent, flow && peerEnded && errors.Is(err, ErrStreamClosed):
+		s.conn.reply(s.header(wire.StreamEnd), s.method)
+	case flow:
+		s.reset(err)
+	}
+	s.cancel(err)
+}
+
+// reset tells the peer that the stream is over. ErrStreamClosed is an orderly end.
+func (s *Stream) reset(err error) {
+	s.conn.resetStream(s.header(0).Cmd, s.id, err)
+}
+
+func (c *conn) resetStream(bits byte, id uint64, err error) {
+	o := outgoing{
+		header: wire.Header{Cmd: bits&^wire.CmdMask | wire.CmdCancel | wire.StreamEnd, Flag: wire.FlagError, Seq: id},
+		reply:  true,
+	}
+	if errors.Is(err, ErrStreamClosed) {
+		o.header.Flag = 0
+		o.section = wire.AppendCode(nil, uint32(CodeOK))
+	} else {
+		text := publicText(err)
+		o.section = c.errorSection(nil, err)
+		o.payload = payload{s: text[:min(len(text), exemptText, int(c.maxSend.Load()))]}
+	}
+	c.sendReply(&o)
+}
+
+// cancelled ends the stream because the peer says so. What came before stays to
+// be received.
+func (s *Stream) cancelled(err error) {
+	s.mu.Lock()
+	s.peerEnded, s.over = true, true
+	s.mu.Unlock()
+	s.conn.streams.remove(s, true)
+	if err == nil {
+		s.endRecv(io.EOF)
+		err = ErrStreamClosed
+	}
+	s.endRecv(err)
+	s.closeSend(err)
 	s.cancel(err)
 }
 
@@ -314,8 +640,9 @@ func (s *Stream) peerEnd() {
 	s.mu.Lock()
 	s.peerEnded = true
 	s.mu.Unlock()
+	over := s.forgetIfOver() // before: who sees the end may open the next stream
 	s.endRecv(io.EOF)
-	if s.forgetIfOver() {
+	if over {
 		s.cancel(ErrStreamClosed)
 	}
 }
@@ -327,227 +654,43 @@ func (s *Stream) forgetIfOver() bool {
 	over := s.peerEnded && s.endSent
 	s.mu.Unlock()
 	if over {
-		s.conn.streams.remove(s)
+		s.conn.streams.remove(s, false)
 	}
 	return over
 }
 
 // serve runs the handler of a stream that the peer opened.
-func (s *Stream) serve(fn StreamHandlerFunc, gate chan struct{}) {
+func (s *Stream) serve(rt *streamRoute, gate chan struct{}) {
 	if gate != nil {
 		<-gate
 	}
-	defer s.conn.streams.served(s)
 	defer s.Close()
-	s.conn.guard("stream handler of "+s.method, func() { fn(s) })
-}
-
-// streamTable holds the streams of one connection. Ids of the two sides are
-// separate spaces.
-type streamTable struct {
-	mu     sync.Mutex
-	lastID uint64
-	local  map[uint64]*Stream
-	remote map[uint64]*Stream
-	busy   int                 // dropped streams of the peer whose handlers still run
-	gone   map[uint64]struct{} // ids of the peer's streams that are dropped, until their end bit
-	cause  error
-}
-
-func (t *streamTable) open() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.local) + len(t.remote)
-}
-
-func (t *streamTable) openLocal(ctx context.Context, c *conn, method string) (*Stream, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.cause != nil {
-		return nil, unsent(t.cause)
-	}
-	if n := len(t.local) + len(t.remote) + t.busy; n >= c.settings.maxStreams {
-		return nil, unsent(Errorf(CodeResourceExhausted, "arpc: %d streams are open on the connection, the limit (WithMaxStreams)", n))
-	}
-	t.lastID++
-	s := newStream(ctx, c, t.lastID, method, true)
-	if t.local == nil {
-		t.local = make(map[uint64]*Stream)
-	}
-	t.local[s.id] = s
-	s.opener = ctx
-	s.mu.Lock()
-	s.stop = context.AfterFunc(ctx, s.abandon)
-	s.mu.Unlock()
-	return s, nil
-}
-
-// received handles a stream frame. It never waits.
-func (t *streamTable) received(r *reader, snap *snapshot, h wire.Header, frame []byte) {
-	c := r.conn
-	method, data := wire.Split(frame, h)
-	s, refused := t.find(c, snap, h, string(method))
-	end := h.Cmd&wire.StreamEnd != 0
-	if s == nil {
-		if refused != nil {
-			c.settings.logger.Debug("arpc: stream refused", "peer", c.peer(), "cause", refused)
-			c.reply(wire.Header{Cmd: wire.CmdStream | wire.StreamEnd, Seq: h.Seq}, string(method), "")
+	returned := false
+	defer func() {
+		s.conn.streams.served(s)
+		if !returned {
+			s.exited(recover())
 		}
-		r.drop(frame, "no such stream")
+	}()
+	if gate != nil && s.conn.stage.Load() != stageUsed {
+		returned = true
 		return
 	}
-	if (len(data) > 0 || !end) && !s.push(data) && !(t.reclaim() && s.push(data)) {
-		c.client.stats.overruns.Add(1)
-		s.drop(ErrStreamOverrun)
+	if rt.counters != nil {
+		start := time.Now()
+		defer func() { rt.counters.handled(time.Since(start), false) }()
 	}
-	if end {
-		s.peerEnd()
-	}
-}
-
-// reclaim abandons streams whose opener's context has ended and reports whether
-// there were any. It happens by itself, but maybe a moment later.
-func (t *streamTable) reclaim() bool {
-	t.mu.Lock()
-	var ended []*Stream
-	for _, s := range t.local {
-		if s.opener.Err() != nil {
-			ended = append(ended, s)
-		}
-	}
-	t.mu.Unlock()
-	for _, s := range ended {
-		s.abandon()
-	}
-	return len(ended) > 0
-}
-
-// find returns the stream of a frame, opens it if the frame does, or says why
-// the stream is refused. Both are nil for a frame nobody waits for.
-func (t *streamTable) find(c *conn, snap *snapshot, h wire.Header, method string) (*Stream, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if h.Cmd&wire.StreamOpener == 0 {
-		return t.local[h.Seq], nil
-	}
-	if s := t.remote[h.Seq]; s != nil {
-		return s, nil
-	}
-	end := h.Cmd&wire.StreamEnd != 0
-	if _, ok := t.gone[h.Seq]; ok {
-		if end {
-			delete(t.gone, h.Seq)
-		}
-		return nil, nil
-	}
-	rt := snap.streams[method]
-	var refused error
-	switch {
-	case t.cause != nil:
-		return nil, nil
-	case rt == nil:
-		refused = ErrMethodNotFound
-	case len(t.local)+len(t.remote)+t.busy >= c.settings.maxStreams:
-		refused = NewError(CodeResourceExhausted, "arpc: too many streams (WithMaxStreams)")
-	}
-	if refused != nil {
-		if !end {
-			t.bury(c, h.Seq)
-		}
-		return nil, refused
-	}
-	s := newStream(context.Background(), c, h.Seq, method, false)
-	if t.remote == nil {
-		t.remote = make(map[uint64]*Stream)
-	}
-	t.remote[h.Seq] = s
-	go s.serve(rt.fn, c.gate)
-	return s, nil
-}
-
-// bury remembers that frames of a stream of the peer are to be dropped until
-// its end bit. Guarded by t.mu.
-func (t *streamTable) bury(c *conn, id uint64) {
-	if t.gone == nil {
-		t.gone = make(map[uint64]struct{})
-	}
-	if len(t.gone) >= tombstonesPerStream*c.settings.maxStreams {
-		go c.fail(NewError(CodeResourceExhausted, "arpc: the peer goes on with too many streams that were refused (WithMaxStreams)"))
-		return
-	}
-	t.gone[id] = struct{}{}
-}
-
-// remove forgets a stream. When the peer may send more on one of its own, that
-// is remembered.
-func (t *streamTable) remove(s *Stream) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	table := t.remote
-	if s.local {
-		table = t.local
-	}
-	if table[s.id] != s {
-		return
-	}
-	delete(table, s.id)
-	s.mu.Lock()
-	s.settled()
-	moreMayCome := !s.peerEnded && !s.local
-	s.mu.Unlock()
-	if moreMayCome {
-		t.bury(s.conn, s.id)
-		s.counted = true
-		t.busy++
+	rt.fn(s)
+	returned = true
+	if errors.Is(s.ctx.Err(), context.DeadlineExceeded) {
+		s.Fail(errExpired) // that is why it returned: no orderly end
 	}
 }
 
-// served is called when the handler of a stream of the peer has returned.
-func (t *streamTable) served(s *Stream) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s.counted {
-		s.counted = false
-		t.busy--
+// exited ends the stream of a handler that panicked or ended its goroutine.
+func (s *Stream) exited(panicked any) {
+	if panicked != nil {
+		s.conn.logPanic("stream handler of "+s.method, panicked)
 	}
-}
-
-// reset drops the stream of a frame that makes no sense, or refuses the one that
-// it would have opened.
-func (t *streamTable) reset(c *conn, h wire.Header, method string, err error) {
-	opener := h.Cmd&wire.StreamOpener != 0
-	t.mu.Lock()
-	s := t.local[h.Seq]
-	if opener {
-		s = t.remote[h.Seq]
-	}
-	_, gone := t.gone[h.Seq]
-	opens := opener && s == nil && !gone
-	if opens && h.Cmd&wire.StreamEnd == 0 {
-		t.bury(c, h.Seq)
-	}
-	t.mu.Unlock()
-	if s != nil {
-		s.drop(err)
-	}
-	if opens {
-		c.reply(wire.Header{Cmd: wire.CmdStream | wire.StreamEnd, Seq: h.Seq}, method, "")
-	}
-}
-
-// fail ends all streams with the connection.
-func (t *streamTable) fail(err error) {
-	t.mu.Lock()
-	t.cause = err
-	var all []*Stream
-	for _, table := range []map[uint64]*Stream{t.local, t.remote} {
-		for _, s := range table {
-			all = append(all, s)
-		}
-	}
-	t.local, t.remote, t.gone = nil, nil, nil
-	t.mu.Unlock()
-	for _, s := range all {
-		s.lost(err)
-	}
+	s.Fail(errPanicked)
 }

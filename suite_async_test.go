@@ -128,18 +128,20 @@ func TestSuiteAsyncConnectionLost(t *testing.T) {
 // The error of a call is for its own callback, and for no message after it.
 func TestSuiteErrorsStayWithTheirCall(t *testing.T) {
 	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
-		gate := newSuiteGate()
-		p.Server.Handler.Handle("/wait", gate.handle)
+		release := make(chan struct{})
+		p.Server.Handler.Handle("/wait", func(ctx *arpc.Context) {
+			<-release
+			ctx.Write(nil)
+		})
 		failed := make(chan error, 50)
 		for range cap(failed) {
 			callback := func(ctx *arpc.Context) { failed <- ctx.Bind(nil) }
 			require.NoError(t, p.Client.CallAsync("/wait", nil, callback, time.Millisecond))
-			suiteNext(t, gate.began)
 		}
 		for range cap(failed) {
 			require.ErrorIs(t, suiteNext(t, failed), context.DeadlineExceeded)
 		}
-		close(gate.release)
+		close(release)
 		bound := make(chan error, 100)
 		p.Server.Handler.Handle("/n", func(ctx *arpc.Context) {
 			suiteRequireEcho(t, ctx.Client) // slow enough for others to wait on goroutines of their own

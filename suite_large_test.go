@@ -97,37 +97,57 @@ func TestSuiteOverTheSendersLimit(t *testing.T) {
 }
 
 // What is over the receiver's limit is refused, whatever it is, and the
-// connection goes on.
+// connection goes on: by the sender, which knows the limit, or by the receiver in
+// version 1.
 func TestSuiteOverTheReceiversLimit(t *testing.T) {
 	const limit = 1000
 	for name, size := range map[string]int{"a bit": limit + 1, "1MiB": 1 << 20} {
 		over := suiteBody(size)
 		t.Run(name, func(t *testing.T) {
-			suiteWorlds(t, func(t *testing.T, world arpctest.World) {
+			arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
 				dropped := make(chan string, 10)
-				p := arpctest.New(t, world, arpctest.Setup(suiteWithStreams),
-					arpctest.ServerOptions(arpc.WithMaxBodyLen(limit)),
-					arpctest.Setup(func(server *arpc.Server, _ *arpc.Handler) {
-						server.Handler.HandleMessageDropped(func(_ *arpc.Client, m *arpc.Message) { dropped <- m.Method() })
-					}))
+				p.Server.Handler.HandleMessageDropped(func(_ *arpc.Client, m *arpc.Message) { dropped <- m.Method() })
 				conn := p.Client.Conn()
-				suiteRemote(t, p.Client.Call("/echo", over, nil, suitePatience), "WithMaxBodyLen")
-				require.Equal(t, "/echo", suiteNext(t, dropped))
-				suiteRemote(t, suiteNext(t, suiteAsync(t, p.Client, "/echo", over)).err, "limit of 1000")
-				require.Equal(t, "/echo", suiteNext(t, dropped))
-				require.NoError(t, p.Client.Notify("/told", over, suitePatience))
-				require.Equal(t, "/told", suiteNext(t, dropped))
-
 				s := suiteOpen(t, p.Client, "/echo")
 				suiteEchoed(t, s, "small")
-				require.NoError(t, s.Send(over))
-				require.ErrorIs(t, s.Recv(new([]byte)), io.EOF)
+				if p.Version == 1 {
+					suiteRefusedByTheReceiver(t, p, s, over, dropped)
+				} else {
+					suiteRefusedByTheSender(t, p, s, over)
+					require.Empty(t, dropped)
+				}
 				require.NoError(t, s.Close())
 				suiteAlive(t, p)
 				require.Same(t, conn, p.Client.Conn())
-			})
+			}, arpctest.Setup(suiteWithStreams), arpctest.ServerOptions(arpc.WithMaxBodyLen(limit)))
 		})
 	}
+}
+
+func suiteRefusedByTheReceiver(t *testing.T, p *arpctest.Pair, s *arpc.Stream, over []byte, dropped <-chan string) {
+	t.Helper()
+	suiteRemote(t, p.Client.Call("/echo", over, nil, suitePatience), "WithMaxBodyLen")
+	require.Equal(t, "/echo", suiteNext(t, dropped))
+	suiteRemote(t, suiteNext(t, suiteAsync(t, p.Client, "/echo", over)).err, "limit of 1000")
+	require.Equal(t, "/echo", suiteNext(t, dropped))
+	require.NoError(t, p.Client.Notify("/told", over, suitePatience))
+	require.Equal(t, "/told", suiteNext(t, dropped))
+	require.NoError(t, s.Send(over))
+	require.ErrorIs(t, s.Recv(new([]byte)), io.EOF)
+}
+
+func suiteRefusedByTheSender(t *testing.T, p *arpctest.Pair, s *arpc.Stream, over []byte) {
+	t.Helper()
+	for _, err := range []error{
+		p.Client.Call("/echo", over, nil, suitePatience),
+		p.Client.CallAsync("/echo", over, suiteNever(t), suitePatience),
+		p.Client.Notify("/told", over, suitePatience),
+		s.Send(over),
+	} {
+		suiteUnsent(t, err, arpc.CodeResourceExhausted)
+		require.ErrorContains(t, err, "peer's limit of 1000 (WithMaxBodyLen)")
+	}
+	suiteEchoed(t, s, "small again")
 }
 
 // An answer over the limit of who sends it, or of who asked for it.
@@ -144,14 +164,15 @@ func TestSuiteAnswerOverTheLimit(t *testing.T) {
 				wrote := make(chan error, 1)
 				p.Server.Handler.Handle("/big", func(ctx *arpc.Context) { wrote <- ctx.Write(over) })
 				conn := p.Client.Conn()
+				known := name == "sender" || p.Version > 1 // to the server
 				for _, err := range []error{
 					p.Client.Call("/big", nil, nil, suitePatience),
 					suiteNext(t, suiteAsync(t, p.Client, "/big", nil)).err,
 				} {
 					require.ErrorContains(t, err, "WithMaxBodyLen")
-					require.Equal(t, name == "sender", arpc.IsRemote(err))
+					require.Equal(t, known, arpc.IsRemote(err))
 					require.False(t, arpc.SafeToRetry(err))
-					require.Equal(t, name == "sender", suiteNext(t, wrote) != nil)
+					require.Equal(t, known, suiteNext(t, wrote) != nil)
 				}
 				suiteAlive(t, p)
 				require.Same(t, conn, p.Client.Conn())

@@ -3,6 +3,7 @@ package arpc_test
 import (
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/arpc-go/arpc"
 	"github.com/arpc-go/arpc/arpctest"
@@ -23,6 +24,19 @@ func (g *suiteGauge) enter() {
 
 func (g *suiteGauge) leave() { g.now.Add(-1) }
 
+// suiteCallers has n callers call at the same time, and passes on what they get.
+func suiteCallers(c *arpc.Client, n int, method, body string) <-chan suiteOutcome {
+	outcomes := make(chan suiteOutcome, n)
+	for range n {
+		go func() {
+			var o suiteOutcome
+			o.err = c.Call(method, body, &o.text, suitePatience)
+			outcomes <- o
+		}()
+	}
+	return outcomes
+}
+
 // Requests over the limits wait, and are answered in the end.
 func TestSuiteInflightWaits(t *testing.T) {
 	limits := map[string]struct {
@@ -39,24 +53,23 @@ func TestSuiteInflightWaits(t *testing.T) {
 				gate := newSuiteGate()
 				p.Server.Handler.Handle("/wait", func(ctx *arpc.Context) {
 					gauge.enter()
-					defer gauge.leave()
-					gate.handle(ctx)
+					gate.began <- struct{}{}
+					<-gate.release
+					gauge.leave() // before the caller may count it as done
+					ctx.Write(ctx.Body())
 				})
 				body := string(suiteBody(45 << 10))
-				var outcomes []<-chan suiteOutcome
-				for range 10 {
-					outcomes = append(outcomes, suiteAsync(t, p.Client, "/wait", body))
-				}
+				outcomes := suiteCallers(p.Client, 10, "/wait", body)
 				for range limit.most {
 					suiteNext(t, gate.began)
 				}
-				for range outcomes[limit.most:] {
+				for range cap(outcomes) - limit.most {
 					gate.release <- struct{}{}
 					suiteNext(t, gate.began)
 				}
 				close(gate.release)
-				for _, outcome := range outcomes {
-					require.Equal(t, suiteOutcome{text: body}, suiteNext(t, outcome))
+				for range cap(outcomes) {
+					require.Equal(t, suiteOutcome{text: body}, suiteNext(t, outcomes))
 				}
 				require.LessOrEqual(t, int(gauge.most.Load()), limit.most)
 				suiteAlive(t, p)
@@ -66,7 +79,8 @@ func TestSuiteInflightWaits(t *testing.T) {
 }
 
 // While the end at its limit waits for an answer itself, it refuses instead of
-// waiting: the answer comes through the same connection.
+// waiting: the answer comes through the same connection. A peer of version 2 knows
+// the limit and waits by itself.
 func TestSuiteInflightRefused(t *testing.T) {
 	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
 		atClient, atServer := newSuiteGate(), newSuiteGate()
@@ -88,7 +102,11 @@ func TestSuiteInflightRefused(t *testing.T) {
 			suiteNext(t, atServer.began)
 		}
 		for range 5 {
-			suiteRemote(t, p.Client.Call("/wait", nil, nil, suitePatience), "WithMaxInflight")
+			if p.Version == 1 {
+				suiteRemote(t, p.Client.Call("/wait", nil, nil, suitePatience), "WithMaxInflight")
+			} else {
+				suiteUnsent(t, p.Client.Call("/wait", nil, nil, time.Millisecond), arpc.CodeDeadlineExceeded)
+			}
 		}
 		close(atClient.release)
 		require.Equal(t, suiteOutcome{text: "asked"}, suiteNext(t, asked))
@@ -105,18 +123,15 @@ func TestSuiteInflightDetached(t *testing.T) {
 	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
 		detached := make(chan *arpc.Context, 10)
 		p.Server.Handler.Handle("/later", func(ctx *arpc.Context) { detached <- ctx.Detach() })
-		var outcomes []<-chan suiteOutcome
-		for range 6 {
-			outcomes = append(outcomes, suiteAsync(t, p.Client, "/later", "x"))
-		}
+		outcomes := suiteCallers(p.Client, 6, "/later", "x")
 		for range 3 {
 			first, second := suiteNext(t, detached), suiteNext(t, detached)
 			require.Empty(t, detached, "two are the limit")
 			require.NoError(t, first.Write("x"))
 			require.NoError(t, second.Write("x"))
 		}
-		for _, outcome := range outcomes {
-			require.Equal(t, suiteOutcome{text: "x"}, suiteNext(t, outcome))
+		for range cap(outcomes) {
+			require.Equal(t, suiteOutcome{text: "x"}, suiteNext(t, outcomes))
 		}
 		suiteAlive(t, p)
 	}, arpctest.Setup(suiteWithEcho), arpctest.ServerOptions(arpc.WithMaxInflight(2)))

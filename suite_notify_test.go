@@ -83,8 +83,8 @@ func TestSuiteNotifyKeepsNothing(t *testing.T) {
 	})
 }
 
-// suiteDeaf returns a client whose peer does not read until listen is called,
-// and then reads everything.
+// suiteDeaf returns a client whose peer, of version 1, does not read until listen
+// is called, and then reads everything.
 func suiteDeaf(t *testing.T, world arpctest.World, opts ...arpc.Option) (c *arpc.Client, listen func()) {
 	t.Helper()
 	ln, dial := world.Listen(t)
@@ -100,6 +100,7 @@ func suiteDeaf(t *testing.T, world arpctest.World, opts ...arpc.Option) (c *arpc
 		if hs, ok := nc.(interface{ HandshakeContext(context.Context) error }); ok {
 			hs.HandshakeContext(context.Background())
 		}
+		nc.Write(oldPong)
 		<-listens
 		io.Copy(io.Discard, nc)
 	})

@@ -30,6 +30,14 @@ func suiteReceived(h *arpc.Handler, method string, begin <-chan struct{}) <-chan
 	return got
 }
 
+// suiteOldWorlds are all worlds, with an old client or an old server.
+func suiteOldWorlds() (worlds []arpctest.World) {
+	for _, world := range arpctest.Worlds() {
+		worlds = append(worlds, arpctest.OldClient(world), arpctest.OldServer(world))
+	}
+	return worlds
+}
+
 var suiteNow = func() chan struct{} { ch := make(chan struct{}); close(ch); return ch }()
 
 // The end of a stream's context ends the stream, on both ends, and nothing else.
@@ -45,7 +53,7 @@ func TestSuiteStreamContextEnds(t *testing.T) {
 		go func() { received <- s.Recv(new(string)) }()
 		cancel(errors.New("had enough"))
 		require.ErrorIs(t, suiteNext(t, received), context.Canceled)
-		require.ErrorIs(t, suiteNext(t, got).err, io.EOF)
+		suiteReset(t, p, suiteNext(t, got).err, arpc.CodeCanceled)
 		suiteNext(t, s.Context().Done())
 		require.Eventually(t, func() bool { return errors.Is(s.Send("x"), context.Canceled) }, suitePatience, suiteTick)
 		suiteAlive(t, p)
@@ -78,7 +86,40 @@ func TestSuiteStreamRecvContext(t *testing.T) {
 	}, arpctest.Setup(suiteWithStreams))
 }
 
-// A receiver that does not keep up loses that stream, and nothing else.
+// A sender waits for a receiver that does not keep up, and nothing else waits.
+func TestSuiteStreamHeldUp(t *testing.T) {
+	const window, message = 1024, "ten bytes."
+	fits := window/(len(message)+16) + 1 // the last may go beyond
+	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
+		begin := make(chan struct{})
+		got := suiteReceived(p.Server.Handler, "/x", begin)
+		other := suiteOpen(t, p.Client, "/echo")
+		s := suiteOpen(t, p.Client, "/x")
+		for range fits {
+			require.NoError(t, s.Send(message))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		suiteUnsent(t, s.SendContext(ctx, message), arpc.CodeDeadlineExceeded)
+		sent := make(chan error, 1)
+		go func() { sent <- s.Send(message) }()
+		suiteEchoed(t, other, "meanwhile")
+		suiteAlive(t, p)
+		require.Empty(t, sent)
+
+		close(begin)
+		require.NoError(t, suiteNext(t, sent))
+		require.NoError(t, s.CloseSend())
+		for range fits + 1 {
+			require.Equal(t, suiteOutcome{text: message}, suiteNext(t, got))
+		}
+		require.ErrorIs(t, suiteNext(t, got).err, io.EOF)
+		require.NoError(t, other.Close())
+	}, arpctest.Setup(suiteWithStreams), arpctest.ServerOptions(arpc.WithStreamWindow(window)), arpctest.Over(arpctest.Worlds()...))
+}
+
+// A receiver that does not keep up with a peer of version 1, which knows no better,
+// loses that stream, and nothing else.
 func TestSuiteStreamOverrun(t *testing.T) {
 	bounds := map[string]struct {
 		queue  arpc.Option
@@ -108,7 +149,7 @@ func TestSuiteStreamOverrun(t *testing.T) {
 				require.ErrorIs(t, suiteNext(t, got).err, arpc.ErrStreamOverrun)
 				require.NoError(t, s.Close())
 				require.NoError(t, other.Close())
-			}, arpctest.Setup(suiteWithStreams), arpctest.ServerOptions(bound.queue))
+			}, arpctest.Setup(suiteWithStreams), arpctest.ServerOptions(bound.queue), arpctest.Over(suiteOldWorlds()...))
 		})
 	}
 }
@@ -172,13 +213,21 @@ func TestSuiteStreamLimit(t *testing.T) {
 	}, arpctest.Setup(suiteWithStreams), arpctest.ClientOptions(arpc.WithMaxStreams(2)))
 }
 
-// A stream over the peer's limit ends at once, and the others go on.
+// A stream over the peer's limit is not opened, or in version 1 ends at once, and
+// the others go on.
 func TestSuiteStreamLimitOfThePeer(t *testing.T) {
 	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
-		first, second := suiteOpen(t, p.Client, "/echo"), suiteOpen(t, p.Client, "/echo")
+		first := suiteOpen(t, p.Client, "/echo")
 		suiteEchoed(t, first, "one")
-		require.NoError(t, second.Send("two"))
-		require.ErrorIs(t, second.Recv(new(string)), io.EOF)
+		second, err := p.Client.OpenStream(t.Context(), "/echo")
+		if p.Version == 1 {
+			require.NoError(t, err)
+			require.NoError(t, second.Send("two"))
+			require.ErrorIs(t, second.Recv(new(string)), io.EOF)
+		} else {
+			require.ErrorContains(t, err, "the limit of the peer (WithMaxStreams)")
+			suiteUnsent(t, err, arpc.CodeResourceExhausted)
+		}
 		suiteEchoed(t, first, "one again")
 	}, arpctest.Setup(suiteWithStreams), arpctest.ServerOptions(arpc.WithMaxStreams(1)))
 }

@@ -1,6 +1,7 @@
 package arpc_test
 
 import (
+	"io"
 	"testing"
 	"time"
 
@@ -16,10 +17,12 @@ const suitePatience = 30 * time.Second
 // suiteTick is how often the suite looks at what it cannot be told.
 const suiteTick = 2 * time.Millisecond
 
-// suiteWorlds runs body over every world, for tests that connect by themselves.
+// suiteWorlds runs body over every world that Each does, for tests that connect by
+// themselves.
 func suiteWorlds(t *testing.T, body func(t *testing.T, world arpctest.World)) {
 	t.Helper()
-	for _, world := range arpctest.Worlds() {
+	old := []arpctest.World{arpctest.OldClient(arpctest.Memory()), arpctest.OldServer(arpctest.Memory())}
+	for _, world := range append(arpctest.Worlds(), old...) {
 		t.Run(world.Name, func(t *testing.T) { body(t, world) })
 	}
 }
@@ -81,6 +84,19 @@ func suiteRemote(t testing.TB, err error, text string) {
 	require.Contains(t, err.Error(), text)
 	require.True(t, arpc.IsRemote(err))
 	require.False(t, arpc.SafeToRetry(err))
+}
+
+// suiteReset requires the error of a stream that the peer ended before its time:
+// what it said, or in version 1, which cannot say anything, an end.
+func suiteReset(t testing.TB, p *arpctest.Pair, err error, code arpc.Code) {
+	t.Helper()
+	if p.Version == 1 {
+		require.ErrorIs(t, err, io.EOF)
+		return
+	}
+	require.Error(t, err)
+	require.Equal(t, code, arpc.CodeOf(err), "%v", err)
+	require.True(t, arpc.IsRemote(err))
 }
 
 // suiteUnsent requires an error of a message of which nothing was sent.

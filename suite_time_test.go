@@ -32,7 +32,7 @@ var (
 )
 
 // A peer that is silent for the interval is pinged, and given up when nothing
-// comes for the timeout after that.
+// comes for the timeout after that. A hello would be a sign of life.
 func TestSuiteKeepaliveDeadPeer(t *testing.T) {
 	ends := map[string]struct {
 		opts arpctest.Option
@@ -61,7 +61,7 @@ func TestSuiteKeepaliveDeadPeer(t *testing.T) {
 				<-c.Done()
 				require.ErrorIs(t, c.Err(), arpc.ErrKeepalive)
 				require.Equal(t, test.want, time.Since(start))
-			}, test.opts, arpctest.ClientOptions(suiteNoReconnect))
+			}, test.opts, arpctest.ClientOptions(suiteNoReconnect, arpc.WithVersions(1, 1)))
 		})
 	}
 }
@@ -173,30 +173,49 @@ func suiteWaits(t *testing.T, opt arpc.Option) (waits []time.Duration) {
 	return waits
 }
 
-// A server that accepts and closes at once is not dialled in a loop.
+// A server that accepts and closes at once is not dialled in a loop, also when it
+// says hello before.
 func TestSuiteBackOffOfUselessConnections(t *testing.T) {
-	const base, limit = time.Second, 8 * time.Second
-	synctest.Test(t, func(t *testing.T) {
-		ln := arpctest.ListenMemory()
-		dialled := make(chan time.Time, 1000)
-		go func() {
-			for {
-				nc, err := ln.Accept()
-				if err != nil {
-					return
-				}
-				dialled <- time.Now()
-				nc.Close()
-			}
-		}()
-		c, err := arpc.NewClient(ln.Dial, arpc.WithReconnect(base, limit, arpc.Forever))
-		if err == nil {
-			defer c.Stop()
-		}
-		time.Sleep(10 * time.Minute)
-		ln.Close()
-		require.Less(t, len(dialled), 300, "4 seconds between two on average")
-	})
+	for name, test := range map[string]struct {
+		version  int
+		politely func(dial int) bool // whether the hello is answered
+	}{
+		"version 1":       {1, func(int) bool { return false }},
+		"closes":          {2, func(dial int) bool { return dial == 0 }},
+		"hello and close": {2, func(int) bool { return true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ln := arpctest.ListenMemory()
+				dialled := make(chan time.Time, 1000)
+				first := make(chan struct{})
+				go func() {
+					for {
+						nc, err := ln.Accept()
+						if err != nil {
+							return
+						}
+						if test.politely(len(dialled)) {
+							nc.Write(oldPong)
+						}
+						if len(dialled) == 0 {
+							<-first
+						}
+						dialled <- time.Now()
+						nc.Close()
+					}
+				}()
+				c, err := arpc.NewClient(ln.Dial, arpc.WithVersions(1, test.version), arpc.WithReconnect(time.Second, 8*time.Second, arpc.Forever))
+				require.NoError(t, err)
+				close(first)
+				defer c.Stop()
+				time.Sleep(10 * time.Minute)
+				ln.Close()
+				require.Greater(t, len(dialled), 60)
+				require.Less(t, len(dialled), 300, "4 seconds between two on average")
+			})
+		})
+	}
 }
 
 // Every call ends at its own deadline.

@@ -1,6 +1,11 @@
 package arpc
 
-import "github.com/arpc-go/arpc/codec"
+import (
+	"errors"
+	"io"
+
+	"github.com/arpc-go/arpc/codec"
+)
 
 // payload is an encoded value: bytes or a string, whichever spares a copy.
 type payload struct {
@@ -60,6 +65,9 @@ func decode(c codec.Codec, data []byte, v any) error {
 		return nil
 	}
 	if err := c.Unmarshal(data, v); err != nil {
+		if errors.Is(err, io.EOF) { // which says that a stream has ended as it should
+			return Errorf(CodeInternal, "arpc: decode %T: %v", v, err)
+		}
 		return Errorf(CodeInternal, "arpc: decode %T: %w", v, err)
 	}
 	return nil

@@ -1,7 +1,8 @@
 // Package arpctest helps to test what is built on arpc. A [Pair] is a server and
 // a client that are connected, over memory, TCP, TLS or a Unix socket; [Each]
-// runs one test over all of them. [Faults] make an in-memory network slow,
-// stalled, broken or wrong, so that a service can be tested against it.
+// runs one test over all of them, and against an old client and an old server,
+// which [Pair.Version] tells. [Faults] make an in-memory network slow, stalled,
+// broken or wrong, so that a service can be tested against it.
 //
 //	func TestGreet(t *testing.T) {
 //		arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
@@ -20,6 +21,7 @@ package arpctest
 import (
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 
@@ -36,6 +38,10 @@ type Pair struct {
 	Server *arpc.Server
 	// Client is connected to Server. It may be stopped by the test.
 	Client *arpc.Client
+	// Version is that of the wire which the two speak: 1 in a world with an old
+	// end, where deadlines, cancellation, codes, metadata and the flow control of
+	// streams do not reach the peer.
+	Version int
 
 	t        testing.TB
 	listener *watchedListener
@@ -55,19 +61,20 @@ func New(t testing.TB, world World, opts ...Option) *Pair {
 	ln, dialer := world.Listen(t)
 	p := &Pair{
 		Name:     world.Name,
-		Server:   arpc.NewServer(cfg.server...),
+		Server:   arpc.NewServer(slices.Concat(cfg.server, world.server)...),
 		t:        t,
 		listener: watch(ln),
 		dialer:   dialer,
 		served:   make(chan struct{}),
 	}
-	handler := handlerOf(cfg.client)
+	handler := handlerOf(slices.Concat(cfg.client, world.client))
 	for _, setup := range cfg.setup {
 		setup(p.Server, handler)
 	}
 	go p.serve()
 	t.Cleanup(p.stop)
 	p.Client = p.dial(arpc.WithHandler(handler))
+	p.Version = p.Client.Peer().Version
 	return p
 }
 
@@ -76,8 +83,9 @@ func handlerOf(opts []arpc.Option) *arpc.Handler {
 	return arpc.NewServer(opts...).Handler
 }
 
-// Each runs body as a subtest over each of Worlds, or those that Over names,
-// with a pair of its own.
+// Each runs body as a subtest with a pair of its own over each of Worlds, and over
+// Memory with an old client and with an old server, which speak version 1 of the
+// wire only; or over the worlds that Over names.
 func Each(t *testing.T, body func(t *testing.T, p *Pair), opts ...Option) {
 	t.Helper()
 	for _, world := range newConfig(opts).worlds {

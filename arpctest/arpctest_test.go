@@ -101,6 +101,33 @@ func TestWorlds(t *testing.T) {
 	require.Subset(t, names, []string{"memory", "tcp", "tls"})
 }
 
+func TestEachRunsAgainstOldEnds(t *testing.T) {
+	versions := make(map[string]int)
+	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
+		versions[p.Name] = p.Version
+		require.Equal(t, p.Version, p.Dial().Peer().Version)
+		requireEcho(t, p.Client) // a peer that has been heard of has been told of
+		require.Equal(t, p.Version, p.Peer().Peer().Version)
+	}, arpctest.Setup(withEcho))
+	want := map[string]int{"memory-v1-client": 1, "memory-v1-server": 1}
+	for _, world := range arpctest.Worlds() {
+		want[world.Name] = 2
+	}
+	require.Equal(t, want, versions)
+}
+
+func TestOldEndsOfAnyWorld(t *testing.T) {
+	var names []string
+	note := func(t *testing.T, p *arpctest.Pair) {
+		names = append(names, p.Name)
+		require.Equal(t, 1, p.Version)
+		requireEcho(t, p.Client)
+	}
+	arpctest.Each(t, note, arpctest.Setup(withEcho),
+		arpctest.Over(arpctest.OldClient(arpctest.TCP()), arpctest.OldServer(arpctest.OldClient(arpctest.Memory()))))
+	require.Equal(t, []string{"tcp-v1-client", "memory-v1-client-v1-server"}, names)
+}
+
 func TestTheTestMayStopBothEnds(t *testing.T) {
 	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
 		p.Server.Stop()

@@ -18,7 +18,7 @@ func newConfig(opts []Option) *config {
 		opt(cfg)
 	}
 	if len(cfg.worlds) == 0 {
-		cfg.worlds = Worlds()
+		cfg.worlds = usual()
 	}
 	return cfg
 }
@@ -40,7 +40,8 @@ func Setup(fn func(server *arpc.Server, client *arpc.Handler)) Option {
 	return func(cfg *config) { cfg.setup = append(cfg.setup, fn) }
 }
 
-// Over has Each run over these worlds instead of all. New ignores it.
+// Over has Each run over these worlds instead of all, such as Worlds()... for
+// what peers of version 1 cannot do. New ignores it.
 func Over(worlds ...World) Option {
 	return func(cfg *config) { cfg.worlds = append(cfg.worlds, worlds...) }
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // World is a kind of connection that a test runs over. Further ones are made by
-// setting both fields.
+// setting the exported fields.
 type World struct {
 	// Name is the name of the subtest, such as "tcp".
 	Name string
@@ -23,6 +23,8 @@ type World struct {
 	// Pair.Peer the local address of each dialled connection must be unique
 	// and the remote address of the accepted one.
 	Listen func(t testing.TB) (net.Listener, arpc.DialerFunc)
+
+	server, client []arpc.Option // behind those of New
 }
 
 // String returns the name.
@@ -36,6 +38,29 @@ func Worlds() []World {
 		worlds = append(worlds, Unix())
 	}
 	return worlds
+}
+
+// OldServer is a world like w, whose servers speak version 1 of the wire only. A
+// handler that ServerOptions gave with arpc.WithHandler stays so behind it.
+func OldServer(w World) World {
+	w.Name += "-v1-server"
+	w.server = version1
+	return w
+}
+
+// OldClient is a world like w, whose clients speak version 1 of the wire only. A
+// handler that ClientOptions gave with arpc.WithHandler stays so behind it.
+func OldClient(w World) World {
+	w.Name += "-v1-client"
+	w.client = version1
+	return w
+}
+
+var version1 = []arpc.Option{arpc.WithVersions(1, 1)}
+
+// usual returns the worlds that Each runs over.
+func usual() []World {
+	return append(Worlds(), OldClient(Memory()), OldServer(Memory()))
 }
 
 // Memory connects without a network: see MemoryListener, which takes the same

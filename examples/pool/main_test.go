@@ -10,14 +10,18 @@ import (
 func TestRun(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, run(t.Context(), &out))
-	text := out.String()
-	require.Contains(t, text, `120 calls, all connected:
-  connection 1:  30
-  connection 2:  30
-  connection 3:  30
-  connection 4:  30
-`)
-	require.Contains(t, text, `120 calls, without the first:
-  connection 1:   0
-`)
+	require.Equal(t, `120 calls, three servers:
+  a:  40
+  b:  40
+  c:  40
+120 calls, without c:
+  a:  60
+  b:  60
+calls for alice: [a a a]
+calls for bob: [b b b]
+calls for carol: [b b b]
+120 calls, a is down:
+  a:   0
+  b: 120
+`, out.String())
 }

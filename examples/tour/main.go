@@ -32,6 +32,7 @@ var sections = []struct {
 	{"A stream", stream},
 	{"A slow handler delays nobody", slowHandlers},
 	{"Errors say what happened", errorsWithCodes},
+	{"A handler ends with its call", handlersGiveUp},
 	{"The server restarts, the client comes back", restart},
 	{"Calls per second", callsPerSecond},
 	{"Notifications per second", notificationsPerSecond},

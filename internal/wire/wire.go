@@ -27,11 +27,18 @@ const (
 	CmdPing     byte = 4
 	CmdPong     byte = 5
 	CmdStream   byte = 6
+	CmdCancel   byte = 7 // 7 to 9: only to a peer that announced them
+	CmdWindow   byte = 8
+	CmdGoAway   byte = 9
 
 	CmdMask byte = 0x3f
 )
 
-// Bits of the command byte of a stream frame.
+// withoutMethod holds a bit for each command whose method may be empty.
+const withoutMethod uint64 = 1<<CmdPing | 1<<CmdPong | 1<<CmdCancel | 1<<CmdWindow | 1<<CmdGoAway
+
+// Bits of the command byte of a stream frame. StreamEnd also marks a Cancel
+// that is about a stream, and a GoAway that acknowledges one.
 const (
 	StreamEnd    byte = 0x40 // the sender sends no more on this stream
 	StreamOpener byte = 0x80 // sent by the side that opened the stream
@@ -41,6 +48,8 @@ const (
 const (
 	FlagError byte = 0x01
 	FlagAsync byte = 0x02
+	FlagMeta  byte = 0x04 // a metadata section follows the method
+	FlagOpen  byte = 0x08 // this stream frame opens its stream
 )
 
 // Reasons why a frame whose length is sound cannot be understood. The bytes
@@ -53,7 +62,7 @@ var (
 
 // Header is the fixed part of a frame.
 type Header struct {
-	BodyLen   uint32 // bytes after the header: method and payload
+	BodyLen   uint32 // bytes after the header: method, metadata section and payload
 	Reserved  byte   // bits owned by coders
 	Cmd       byte   // command in the low six bits, stream bits above
 	Flag      byte
@@ -75,7 +84,7 @@ func (h Header) Check() error {
 		return ErrMethodTooLong
 	case uint32(h.MethodLen) > h.BodyLen:
 		return ErrMethodOverruns
-	case h.MethodLen == 0 && h.Command() != CmdPing && h.Command() != CmdPong:
+	case h.MethodLen == 0 && withoutMethod>>h.Command()&1 == 0:
 		return ErrMethodEmpty
 	}
 	return nil

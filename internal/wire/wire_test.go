@@ -166,24 +166,6 @@ func TestSplitViewsDoNotGrowIntoTheNextFrame(t *testing.T) {
 	require.Equal(t, string(call)+string(call), string(buf))
 }
 
-func TestAllocs(t *testing.T) {
-	dst := make([]byte, 0, 64)
-	payload := []byte("hello")
-	allocs := testing.AllocsPerRun(100, func() {
-		h := wire.ParseHeader(call)
-		if h.Check() != nil {
-			t.Fatal("the example is unsound")
-		}
-		method, body := wire.Split(call, h)
-		dst = wire.AppendFrame(dst[:0], h, string(method), body) // at most 32 bytes: no copy on the heap
-		dst = wire.AppendFrame(dst[:0], h, "/echo", payload)
-		dst = wire.AppendFrame(dst[:0], h, "/echo", "hello")
-		dst = wire.AppendHeader(dst[:0], h)
-		wire.PutHeader(dst, h)
-	})
-	require.Zero(t, allocs)
-}
-
 func BenchmarkParseHeader(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {

@@ -42,7 +42,7 @@ func TestLogger(t *testing.T) {
 				kind = "notify"
 				require.NoError(t, client.Notify("/m", "payload", wait))
 			} else {
-				client.Call("/m", "payload", nil, wait)
+				client.Call("/m", "payload", nil, arpc.TimeForever) // no deadline travels along
 			}
 			rec, attrs := logs.next(t)
 			require.Equal(t, slog.LevelInfo, rec.Level)

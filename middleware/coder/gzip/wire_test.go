@@ -137,8 +137,8 @@ func TestOverTheLimit(t *testing.T) {
 		server, client arpc.Option
 		remote         bool
 	}{
-		"the request":  {withCoder(arpc.WithMaxBodyLen(8192)), withCoder(), true},
-		"the response": {withCoder(), withCoder(arpc.WithMaxBodyLen(8192)), false},
+		"the request":  {withCoder(arpc.WithMaxBodyLen(8192)), withCoder(), false}, // both know the limits of the other
+		"the response": {withCoder(), withCoder(arpc.WithMaxBodyLen(8192)), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, addr := serve(t, c.server)
@@ -148,7 +148,7 @@ func TestOverTheLimit(t *testing.T) {
 			conn := client.Conn()
 
 			var err error
-			if c.remote {
+			if !c.remote {
 				err = client.Call("/len", make([]byte, 1<<20), nil, wait)
 			} else {
 				err = client.Call("/zeros", nil, nil, wait)
