@@ -14,7 +14,7 @@ import (
 // A hundred callers on each end of one connection, requests of all sizes; every
 // answer is that of its call.
 func TestCallersOnBothEnds(t *testing.T) {
-	const callers, calls = 100, 300
+	const callers, calls = 100, 150
 	echo := func(ctx *arpc.Context) {
 		var s string
 		if ctx.Bind(&s) == nil {

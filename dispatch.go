@@ -260,7 +260,7 @@ func (r *reader) handle(snap *snapshot, h wire.Header, frame []byte) bool {
 	}
 	if c.gate != nil && r.hookRuns() || rt.slow.slow() || ordered && r.orderedBusy() || c.settings.decisions.neverInline {
 		c.hold(len(frame))
-		if r.refusedInDrain(rt, h) {
+		if r.refusedInDrain(rt, h, c.acked.Load()) {
 			c.release(len(frame))
 			return true
 		}
@@ -283,9 +283,9 @@ func (r *reader) late(rt *route, h wire.Header, frame []byte) {
 
 // refusedInDrain refuses a request of a connection that drains. The message is
 // counted or marked already, see quiet.
-func (r *reader) refusedInDrain(rt *route, h wire.Header) bool {
+func (r *reader) refusedInDrain(rt *route, h wire.Header, acked bool) bool {
 	c := r.conn
-	if h.Command() != wire.CmdRequest || !c.draining.Load() || c.features&wire.FeatureGoAway != 0 && !c.acked.Load() {
+	if h.Command() != wire.CmdRequest || !c.draining.Load() || !acked {
 		return false
 	}
 	c.refuse(h, rt.method, errDraining)
@@ -374,8 +374,9 @@ func (r *reader) handleHere(rt *route, h wire.Header, frame []byte, deadline int
 	s.req.msg.Buffer = frame
 	ctx.init(c, &s.req, rt, h, deadline)
 	r.running = running{ordered: ordered, held: len(frame), pace: rt.slow, ctx: ctx}
+	acked := c.acked.Load() // while the baton is here: what came before the acknowledgement is served
 	mark := r.begin(true)
-	if !r.refusedInDrain(rt, h) {
+	if !r.refusedInDrain(rt, h, acked) {
 		ctx.mark = mark
 		ctx.handle()
 	}

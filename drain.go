@@ -53,10 +53,12 @@ func (c *conn) drain(ctx context.Context) error {
 func (c *conn) goAway() {
 	c.mu.Lock()
 	able := c.features&wire.FeatureGoAway != 0
+	if !able {
+		c.acked.Store(true) // it cannot be told
+	}
 	c.mu.Unlock()
 	c.closeAway()
 	if !able {
-		c.acked.Store(true)
 		return
 	}
 	o := outgoing{header: wire.Header{Cmd: wire.CmdGoAway}, payload: payload{s: "shutting down"}, reply: true, urgent: true}

@@ -28,7 +28,7 @@ func TestFloodsInBothDirections(t *testing.T) {
 		for _, c := range []*arpc.Client{p.Client, p.Peer()} {
 			for range 24 {
 				callers.Go(func() {
-					for range 5 {
+					for range 2 {
 						var rsp []byte
 						if err := c.Call("/flood", body, &rsp, time.Minute); err != nil || !bytes.Equal(rsp, body) {
 							t.Errorf("%d bytes, error %v", len(rsp), err)

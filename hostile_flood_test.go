@@ -1,6 +1,7 @@
 package arpc_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -61,7 +62,8 @@ func TestHostileNothingIsRead(t *testing.T) {
 			hostileInBubble(t, opts, func(t *testing.T, target *hostileTarget) {
 				p := target.connect(t)
 				b := frame.frame()
-				p.flood(func(int) []byte { return b })
+				many := bytes.Repeat(b, 100)
+				p.flood(func(int) []byte { return many })
 				cause := target.ended(t)
 				require.Equal(t, arpc.CodeResourceExhausted, arpc.CodeOf(cause))
 				require.ErrorContains(t, cause, "does not read the answers")

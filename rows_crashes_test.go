@@ -314,6 +314,7 @@ func TestRow26_ReceivingAtTheEndOfAStreamIsEOF(t *testing.T) {
 			st.Send(map[string]int{"b": 1})
 		})
 		s.Handler.HandleStream("/none", func(*arpc.Stream) {})
+		s.Handler.HandleStream("/wait", func(st *arpc.Stream) { <-st.Context().Done() })
 		open := func(method string) *arpc.Stream {
 			st, err := c.OpenStream(t.Context(), method)
 			require.NoError(t, err)
@@ -355,7 +356,7 @@ func TestRow26_ReceivingAtTheEndOfAStreamIsEOF(t *testing.T) {
 			all.Wait()
 		})
 
-		st, err := c.OpenStream(t.Context(), "/none")
+		st, err := c.OpenStream(t.Context(), "/wait")
 		require.NoError(t, err)
 		c.Stop()
 		rowSoon(t, "Recv of a lost stream returns", func() { assert.ErrorIs(t, st.Recv(&text), arpc.ErrClosed) })

@@ -181,68 +181,128 @@ func TestRow34_StopIsNotReportedAsReconnecting(t *testing.T) {
 
 // A predecessor's errors had neither a code nor an origin.
 func TestRow35_ErrorsHaveACodeAndAnOrigin(t *testing.T) {
-	ln := memconn.Listen()
-	s := rowServe(t, ln)
-	s.Handler.Handle("/echo", rowEcho)
-	for method, answer := range map[string]any{
-		"/text": "plain text", "/error": errors.New("plain error"), "/canceled": context.Canceled, "/deadline": context.DeadlineExceeded,
-		"/coded": arpc.NewError(arpc.CodeNotFound, "no such user"), "/wrapped": arpc.Errorf(arpc.CodeAborted, "busy: %w", io.EOF), "/closed": arpc.ErrClosed,
-	} {
-		s.Handler.Handle(method, func(ctx *arpc.Context) { ctx.Error(answer) })
-	}
-	c := rowDial(t, ln.Dial, arpc.WithMaxBodyLen(1<<20))
-	call := func(method string) error { return c.Call(method, nil, nil, rowPatience) }
-	stopped := rowDial(t, ln.Dial)
-	stopped.Stop()
-	_, dialErr := arpc.NewClient(func() (net.Conn, error) { return nil, errRowDown })
-	var number int
+	rowVersions(t, "errors", func(t *testing.T, version arpc.Option) {
+		ln := memconn.Listen()
+		s := rowServe(t, ln)
+		s.Handler.Handle("/echo", rowEcho)
+		c := rowDial(t, ln.Dial, version, arpc.WithMaxBodyLen(1<<20))
+		stopped := rowDial(t, ln.Dial)
+		stopped.Stop()
+		_, dialErr := arpc.NewClient(func() (net.Conn, error) { return nil, errRowDown })
+		var number int
+		for name, want := range map[string]struct {
+			err    error
+			remote bool
+			code   arpc.Code
+			is     error
+		}{
+			"no route":    {c.Call("/missing", nil, nil, rowPatience), true, arpc.CodeUnimplemented, arpc.ErrMethodNotFound},
+			"empty name":  {c.Call("", nil, nil, rowPatience), false, arpc.CodeInvalidArgument, nil},
+			"long name":   {c.Call("/"+strings.Repeat("x", 200), nil, nil, rowPatience), false, arpc.CodeInvalidArgument, nil},
+			"no timeout":  {c.Call("/echo", nil, nil, 0), false, arpc.CodeInvalidArgument, nil},
+			"no callback": {c.CallAsync("/echo", nil, nil, rowPatience), false, arpc.CodeInvalidArgument, nil},
+			"too large":   {c.Call("/echo", make([]byte, 2<<20), nil, rowPatience), false, arpc.CodeResourceExhausted, nil},
+			"unencodable": {c.Call("/echo", rowUnencodable{}, nil, rowPatience), false, arpc.CodeInternal, nil},
+			"undecodable": {c.Call("/echo", "text", &number, rowPatience), false, arpc.CodeInternal, nil},
+			"closed":      {stopped.Call("/echo", nil, nil, rowPatience), false, arpc.CodeUnavailable, arpc.ErrClosed},
+			"no dialling": {dialErr, false, arpc.CodeUnavailable, errRowDown},
+		} {
+			require.Error(t, want.err, name)
+			require.Equal(t, want.remote, arpc.IsRemote(want.err), "%s: %v", name, want.err)
+			require.Equal(t, want.code, arpc.CodeOf(want.err), "%s: %v", name, want.err)
+			if want.is != nil {
+				require.ErrorIs(t, want.err, want.is, name)
+			}
+			var e *arpc.Error
+			require.ErrorAs(t, want.err, &e, name)
+			require.Equal(t, want.code, e.Code())
+		}
+	})
+}
 
-	for name, want := range map[string]struct {
-		err    error
-		remote bool
-		code   arpc.Code
-		is     error
+// The codes of a peer's errors come with version 2 of the wire; version 1 carries
+// their text alone.
+func TestRow35_ErrorsOfThePeerHaveTheCodeThatItGaveThem(t *testing.T) {
+	rowVersions(t, "errors", func(t *testing.T, version arpc.Option) {
+		ln := memconn.Listen()
+		s := rowServe(t, ln)
+		c := rowDial(t, ln.Dial, version)
+		for name, sent := range map[string]struct {
+			answer any
+			code   arpc.Code
+			text   string
+		}{
+			"text":     {"plain text", arpc.CodeUnknown, "plain text"},
+			"error":    {errors.New("plain error"), arpc.CodeUnknown, "plain error"},
+			"canceled": {context.Canceled, arpc.CodeCanceled, "canceled"},
+			"deadline": {context.DeadlineExceeded, arpc.CodeDeadlineExceeded, "deadline"},
+			"coded":    {arpc.NewError(arpc.CodeNotFound, "no such user"), arpc.CodeNotFound, "no such user"},
+			"wrapped":  {arpc.Errorf(arpc.CodeAborted, "busy: %w", io.EOF), arpc.CodeAborted, "busy: EOF"},
+			"closed":   {arpc.ErrClosed, arpc.CodeUnavailable, "closed"},
+		} {
+			s.Handler.Handle(name, func(ctx *arpc.Context) { ctx.Error(sent.answer) })
+			err := c.Call(name, nil, nil, rowPatience)
+			require.True(t, arpc.IsRemote(err), name)
+			require.ErrorContains(t, err, sent.text)
+			if c.Peer().Version == 1 {
+				sent.code = arpc.CodeUnknown
+			}
+			require.Equal(t, sent.code, arpc.CodeOf(err), name)
+			for _, own := range []error{context.Canceled, context.DeadlineExceeded, arpc.ErrClosed, io.EOF} {
+				require.NotErrorIs(t, err, own, "what the peer says of itself is not said of us")
+			}
+		}
+	})
+}
+
+// A predecessor's handlers did not learn that nobody waits any more. They do with
+// version 2 of the wire; with version 1 they work on for nobody.
+func TestRow36_HandlersLearnThatNobodyWaits(t *testing.T) {
+	for name, c := range map[string]struct {
+		giveUp func(cancel func())
+		want   error
 	}{
-		// Version 1 of the wire carries the text of an error alone.
-		"text":        {call("/text"), true, arpc.CodeUnknown, nil},
-		"error":       {call("/error"), true, arpc.CodeUnknown, nil},
-		"no route":    {call("/missing"), true, arpc.CodeUnimplemented, arpc.ErrMethodNotFound},
-		"empty name":  {call(""), false, arpc.CodeInvalidArgument, nil},
-		"long name":   {call("/" + strings.Repeat("x", 200)), false, arpc.CodeInvalidArgument, nil},
-		"no timeout":  {c.Call("/echo", nil, nil, 0), false, arpc.CodeInvalidArgument, nil},
-		"no callback": {c.CallAsync("/echo", nil, nil, rowPatience), false, arpc.CodeInvalidArgument, nil},
-		"too large":   {c.Call("/echo", make([]byte, 2<<20), nil, rowPatience), false, arpc.CodeResourceExhausted, nil},
-		"unencodable": {c.Call("/echo", rowUnencodable{}, nil, rowPatience), false, arpc.CodeInternal, nil},
-		"undecodable": {c.Call("/echo", "text", &number, rowPatience), false, arpc.CodeInternal, nil},
-		"closed":      {stopped.Call("/echo", nil, nil, rowPatience), false, arpc.CodeUnavailable, arpc.ErrClosed},
-		"no dialling": {dialErr, false, arpc.CodeUnavailable, errRowDown},
+		"the caller cancels":  {func(cancel func()) { cancel() }, context.Canceled},
+		"the deadline passes": {func(func()) { time.Sleep(2 * time.Minute) }, context.DeadlineExceeded},
 	} {
-		require.Error(t, want.err, name)
-		require.Equal(t, want.remote, arpc.IsRemote(want.err), "%s: %v", name, want.err)
-		require.Equal(t, want.code, arpc.CodeOf(want.err), "%s: %v", name, want.err)
-		if want.is != nil {
-			require.ErrorIs(t, want.err, want.is, name)
-		}
-		var e *arpc.Error
-		require.ErrorAs(t, want.err, &e, name)
-		require.Equal(t, want.code, e.Code())
-	}
-	for method, text := range map[string]string{
-		"/text": "plain text", "/error": "plain error", "/coded": "no such user", "/wrapped": "busy: EOF",
-	} {
-		require.EqualError(t, call(method), text)
-	}
-	for _, method := range []string{"/canceled", "/deadline", "/closed", "/wrapped"} {
-		err := call(method)
-		require.True(t, arpc.IsRemote(err), method)
-		for _, own := range []error{context.Canceled, context.DeadlineExceeded, arpc.ErrClosed, io.EOF} {
-			require.NotErrorIs(t, err, own, "what the peer says of itself is not said of us")
-		}
+		rowVersions(t, name, func(t *testing.T, version arpc.Option) {
+			synctest.Test(t, func(t *testing.T) {
+				s, client := rowPair(t, memconn.Listen(), version)
+				ended := make(chan error, 2)
+				wait := func(ctx context.Context) {
+					select {
+					case <-ctx.Done():
+						ended <- ctx.Err()
+					case <-time.After(time.Hour):
+						ended <- nil
+					}
+				}
+				s.Handler.Handle("/wait", func(ctx *arpc.Context) { wait(ctx) })
+				s.Handler.HandleStream("/wait", func(st *arpc.Stream) { wait(st.Context()) })
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				st, err := client.OpenStream(ctx, "/wait")
+				require.NoError(t, err)
+				require.NoError(t, st.Send("x"))
+				called := make(chan error, 1)
+				go func() { called <- client.CallWith(ctx, "/wait", nil, nil) }()
+				synctest.Wait()
+				c.giveUp(cancel)
+				require.ErrorIs(t, <-called, c.want)
+				want := c.want
+				if client.Peer().Version == 1 {
+					want = nil
+				}
+				require.Equal(t, want, <-ended)
+				require.Equal(t, want, <-ended)
+				client.Stop()
+				s.Stop()
+			})
+		})
 	}
 }
 
-// A predecessor's handlers did not learn that nobody waits any more. (Deadlines
-// and the cancelling of one call reach the handler with version 2 of the wire.)
+// Nor that the connection has ended, which needs no help of the peer.
 func TestRow36_HandlersLearnThatTheConnectionHasEnded(t *testing.T) {
 	for name, end := range map[string]func(*arpc.Server, *arpc.Client){
 		"the client is cut":     func(_ *arpc.Server, c *arpc.Client) { rowCut(c.Conn()) },

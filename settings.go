@@ -230,8 +230,9 @@ func WithMaxInflight(n int) Option {
 // WithMaxInflightBytes is WithMaxInflight in bytes of messages held by
 // handlers that do not run on the reader and of queued notifications. A single
 // message larger than the limit passes when nothing else is held. As much again
-// may wait on all streams of the connection together; a stream that goes beyond
-// is dropped as with WithStreamQueue. Default: 64 MiB.
+// may wait on all streams of the connection together that have no windows, or of
+// messages larger than the window (WithStreamWindow); a stream that goes beyond is
+// dropped with ErrStreamOverrun. Default: 64 MiB.
 func WithMaxInflightBytes(n int) Option {
 	return Option{apply: func(h *Handler) {
 		h.set("WithMaxInflightBytes", fmt.Sprintf("must be positive: %d", n), n > 0, func(s *settings) { s.maxInflightBytes = n })
@@ -239,7 +240,8 @@ func WithMaxInflightBytes(n int) Option {
 }
 
 // WithMaxStreams limits the streams that are open on one connection, both
-// sides' together. Default: 1000.
+// sides' together. A peer can have a connection hold up to two windows
+// (WithStreamWindow) of each. Default: 1000.
 func WithMaxStreams(n int) Option {
 	return Option{apply: func(h *Handler) {
 		h.set("WithMaxStreams", fmt.Sprintf("must be positive: %d", n), n > 0, func(s *settings) { s.maxStreams = n })

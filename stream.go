@@ -246,8 +246,9 @@ func (s *Stream) SendContext(ctx context.Context, v any) error {
 // mayBegin says why nothing can be sent any more.
 func (s *Stream) mayBegin() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.received(s.sendErr)
+	err := s.sendErr
+	s.mu.Unlock()
+	return s.received(err)
 }
 
 // lockSend waits for other senders, so that messages leave in the order in which
@@ -290,12 +291,12 @@ func (s *Stream) spend(ctx context.Context, cost int64) error {
 		case <-granted:
 		case <-ctx.Done():
 			s.mu.Lock()
-			err := s.received(s.sendErr)
+			err := s.sendErr
 			s.mu.Unlock()
 			if err == nil {
-				err = contextError(ctx, true)
+				return contextError(ctx, true)
 			}
-			return err
+			return s.received(err)
 		}
 	}
 }
@@ -504,20 +505,30 @@ func (s *Stream) push(data []byte) bool {
 	return true
 }
 
-// hasRoom reports whether one more message may wait. Guarded by mu.
+// hasRoom reports whether one more message may wait. With a window the peer may
+// overdraw it by one message; for one that is larger than the window the streams
+// of a connection share a limit. Guarded by mu.
 func (s *Stream) hasRoom(n int) bool {
 	c := s.conn
-	waiting := len(s.queue) - s.head
-	held := c.streamBytes.Load() + int64(n)
-	switch {
-	case waiting == 0:
-		return true
-	case held > int64(c.settings.maxInflightBytes):
-		return false
-	case s.flow:
-		return s.held < int64(c.settings.streamWindow)
+	held := c.streamBytes.Load()
+	fits := held == 0 || held+int64(n) <= int64(c.settings.maxInflightBytes)
+	if s.flow {
+		window := int64(c.settings.streamWindow)
+		return s.held < window && (int64(n) <= window || fits)
 	}
-	return waiting < c.settings.streamMessages && s.queued+n <= c.settings.streamBytes
+	waiting := len(s.queue) - s.head
+	if waiting == 0 {
+		return fits || n <= c.settings.streamBytes
+	}
+	return fits && waiting < c.settings.streamMessages && s.queued+n <= c.settings.streamBytes
+}
+
+// overrun is the error of a stream that the peer sent too much on.
+func (s *Stream) overrun() error {
+	if !s.flow {
+		return ErrStreamOverrun
+	}
+	return Errorf(CodeResourceExhausted, "arpc: the peer sent more than the windows of its streams allow (WithStreamWindow, WithMaxInflightBytes): %w", ErrStreamOverrun)
 }
 
 // endRecv lets Recv return err after the messages that are queued.
@@ -564,8 +575,8 @@ func (s *Stream) drop(err error) {
 		return
 	}
 	s.conn.streams.remove(s, true) // before: who sees the end may open the next stream
-	s.endRecv(err)
 	s.closeSend(err)
+	s.endRecv(err)
 	switch {
 	case peerEnded && endSent:
 	case !flow && !endSent, flow && peerEnded && errors.Is(err, ErrStreamClosed):
@@ -604,12 +615,12 @@ func (s *Stream) cancelled(err error) {
 	s.peerEnded, s.over = true, true
 	s.mu.Unlock()
 	s.conn.streams.remove(s, true)
+	end := err
 	if err == nil {
-		s.endRecv(io.EOF)
-		err = ErrStreamClosed
+		end, err = io.EOF, ErrStreamClosed
 	}
-	s.endRecv(err)
-	s.closeSend(err)
+	s.closeSend(err) // before: who sees the end of what comes cannot send any more
+	s.endRecv(end)
 	s.cancel(err)
 }
 
@@ -630,8 +641,8 @@ func (s *Stream) discard() {
 
 // lost ends the stream with its connection.
 func (s *Stream) lost(err error) {
-	s.endRecv(err)
 	s.closeSend(err)
+	s.endRecv(err)
 	s.cancel(err)
 }
 

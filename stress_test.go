@@ -15,10 +15,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Calls of 200,000 are in flight at the same time on one connection, and each
+// Calls of 100,000 are in flight at the same time on one connection, and each
 // gets its own answer, once.
 func TestManyCallsInFlight(t *testing.T) {
-	const calls = 200_000
+	const calls = 100_000
 	s, addr := serve(t, arpc.WithMaxInflight(2*calls), arpc.WithMaxInflightBytes(1<<30))
 	var mu sync.Mutex
 	held := make([]*arpc.Context, 0, calls)
@@ -75,24 +75,32 @@ func TestCutsUnderLoad(t *testing.T) {
 		ran[n].Add(1)
 		ctx.WriteBytes(binary.LittleEndian.AppendUint64(nil, n*3))
 	})
+	soon := func(nc net.Conn) { nc.(*memconn.Conn).CutAfter(rand.Int64N(3000)) }
+	var dials atomic.Int32
 	s.Handler.HandleConnected(func(c *arpc.Client) {
-		c.Conn().(*memconn.Conn).CutAfter(rand.Int64N(3000))
+		if dials.Load() > 1 {
+			soon(c.Conn())
+		}
 	})
 
-	var dials atomic.Int32
 	done := make(chan struct{})
 	c, err := arpc.NewClient(func() (net.Conn, error) {
 		nc, err := ln.Dial()
 		if err != nil {
 			return nil, err
 		}
-		if dials.Add(1) == cuts {
+		switch dials.Add(1) {
+		case 1: // NewClient would fail
+		case cuts:
 			close(done)
+			fallthrough
+		default:
+			soon(nc)
 		}
-		nc.(*memconn.Conn).CutAfter(rand.Int64N(3000))
 		return nc, nil
 	}, arpc.WithReconnect(time.Microsecond, time.Microsecond, arpc.Forever))
 	require.NoError(t, err)
+	soon(c.Conn())
 	t.Cleanup(c.Stop)
 
 	var next, answered, lost, unsent, asyncPending atomic.Int64

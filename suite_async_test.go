@@ -87,7 +87,7 @@ func TestSuiteAsyncExactlyOnceAtTheEnd(t *testing.T) {
 				var sending sync.WaitGroup
 				for range 4 {
 					sending.Go(func() {
-						for range 5000 {
+						for range 2000 {
 							if p.Client.CallAsync("/echo", "x", func(*arpc.Context) {
 								if ran.Add(1) == 100 {
 									close(enough)

@@ -2,8 +2,10 @@ package arpc_test
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -191,4 +193,79 @@ func engScripted(t testing.TB, h wire.Hello, opts ...arpc.Option) (*arpc.Client,
 func engEach(t *testing.T, body func(t *testing.T, p *arpctest.Pair), opts ...arpctest.Option) {
 	t.Helper()
 	arpctest.Each(t, body, append(opts, arpctest.Over(arpctest.Worlds()...))...)
+}
+
+// engHandler has the routes of the tests that shut servers down.
+func engHandler() *arpc.Handler {
+	h := arpc.NewHandler()
+	h.Handle("/echo", suiteEcho)
+	h.Handle("/second", func(ctx *arpc.Context) { time.Sleep(engSecond); ctx.Write(ctx.Body()) })
+	h.Handle("/n", func(*arpc.Context) {})
+	h.HandleStream("/echo", engEchoStream)
+	return h
+}
+
+// engFleet is a place where one server after the other is.
+type engFleet struct {
+	t    testing.TB
+	opts []arpc.Option
+
+	mu     sync.Mutex
+	ln     *arpctest.MemoryListener
+	server *arpc.Server
+	dials  []time.Time
+	down   error
+}
+
+// engNewFleet returns a fleet with its first server.
+func engNewFleet(t testing.TB, opts ...arpc.Option) *engFleet {
+	f := &engFleet{t: t, opts: opts}
+	f.replace()
+	return f
+}
+
+// replace starts a server that is dialled from now on, and returns the one before.
+func (f *engFleet) replace() (old *arpc.Server) {
+	ln := arpctest.ListenMemory()
+	s := arpc.NewServer(append([]arpc.Option{arpc.WithHandler(engHandler())}, f.opts...)...)
+	go s.Serve(ln)
+	f.t.Cleanup(s.Stop)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old = f.server
+	f.ln, f.server = ln, s
+	return old
+}
+
+func (f *engFleet) dial() (net.Conn, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dials = append(f.dials, time.Now())
+	if f.down != nil {
+		return nil, f.down
+	}
+	return f.ln.Dial()
+}
+
+// client returns a client of the fleet.
+func (f *engFleet) client(opts ...arpc.Option) *arpc.Client {
+	f.t.Helper()
+	c, err := arpc.NewClient(f.dial, append([]arpc.Option{arpc.WithHandler(engHandler())}, opts...)...)
+	require.NoError(f.t, err)
+	f.t.Cleanup(c.Stop)
+	return c
+}
+
+// engShutdown shuts a server down without a limit, and returns what tells its end.
+func engShutdown(s interface{ Shutdown(context.Context) error }) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- s.Shutdown(context.Background()) }()
+	return done
+}
+
+// engAsync makes a call on a goroutine of its own.
+func engAsync(c *arpc.Client, method string) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- c.Call(method, nil, nil, time.Hour) }()
+	return done
 }

@@ -66,7 +66,7 @@ func ExampleLogger() {
 	client, stop := dialTo(handler)
 	defer stop()
 
-	go client.Call("/greet", "you", nil, time.Second)
+	go client.CallWith(context.Background(), "/greet", "you", nil) // a deadline would travel along
 	<-logged
 	client.Notify("/event", nil, time.Second)
 	<-logged
