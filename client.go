@@ -209,24 +209,24 @@ func (c *Client) invoke(ctx context.Context, info *callInfo, timeout time.Durati
 	if err := checkTarget(rsp); err != nil {
 		return unsent(err)
 	}
-	o, err := c.outgoing(info, wire.Header{Cmd: wire.CmdRequest}, method, req)
-	if err != nil {
+	var o outgoing
+	if err := c.prepare(&o, info, wire.Header{Cmd: wire.CmdRequest}, method, req); err != nil {
 		return err
 	}
+	body := o.payload
 	var lost error // of the first attempt of an idempotent call
 	for {
 		cn, left, err := c.acquire(ctx, timeout, info)
 		if err != nil {
 			return afterLoss(err, lost)
 		}
-		attempt := o
-		attempt.timeout, attempt.left = left, timeLeft(ctx, left)
+		o.payload, o.timeout, o.left = body, left, timeLeft(ctx, left)
 		var start time.Time
 		if info.idempotent {
 			start = time.Now()
 		}
-		err = cn.roundTrip(ctx, &attempt, rsp, info)
-		timeout = attempt.timeout
+		err = cn.roundTrip(ctx, &o, rsp, info)
+		timeout = o.timeout
 		switch {
 		case err == nil:
 			return nil
@@ -283,20 +283,21 @@ func timeLeft(ctx context.Context, timeout time.Duration) time.Duration {
 	return timeout
 }
 
-// outgoing checks the method, encodes v, and returns what is to be sent.
-func (c *Client) outgoing(info *callInfo, h wire.Header, method string, v any) (outgoing, error) {
-	if err := checkMethod(method); err != nil {
-		return outgoing{}, unsent(err)
+// prepare checks the method, encodes v, and fills in what is to be sent.
+func (c *Client) prepare(o *outgoing, info *callInfo, h wire.Header, method string, v any) (err error) {
+	if err = checkMethod(method); err != nil {
+		return unsent(err)
 	}
-	p, err := encode(c.Codec, v)
-	if err != nil {
-		return outgoing{}, unsent(err)
+	if o.payload, err = encode(c.Codec, v); err != nil {
+		return unsent(err)
 	}
-	section, err := info.section()
-	if err != nil {
-		return outgoing{}, unsent(err)
+	if info != &noInfo {
+		if o.section, err = info.section(); err != nil {
+			return unsent(err)
+		}
 	}
-	return outgoing{header: h, method: method, section: section, payload: p, begins: true}, nil
+	o.header, o.method, o.begins = h, method, true
+	return nil
 }
 
 // CallAsync sends a request and returns; the callback runs exactly once, when
@@ -319,8 +320,8 @@ func (c *Client) CallAsync(method string, req any, callback func(*Context), time
 
 // invokeAsync is CallAsync without interceptors.
 func (c *Client) invokeAsync(info *callInfo, method string, req any, callback func(*Context), timeout time.Duration) error {
-	o, err := c.outgoing(info, wire.Header{Cmd: wire.CmdRequest, Flag: wire.FlagAsync}, method, req)
-	if err != nil {
+	var o outgoing
+	if err := c.prepare(&o, info, wire.Header{Cmd: wire.CmdRequest, Flag: wire.FlagAsync}, method, req); err != nil {
 		return err
 	}
 	for {
@@ -418,8 +419,8 @@ func (c *Client) notify(ctx context.Context, timeout time.Duration, method strin
 
 // tell is a notification behind the interceptors.
 func (c *Client) tell(ctx context.Context, info *callInfo, timeout time.Duration, method string, v any) error {
-	o, err := c.outgoing(info, wire.Header{Cmd: wire.CmdNotify, Flag: wire.FlagAsync, Seq: c.seq.Add(1)}, method, v)
-	if err != nil {
+	var o outgoing
+	if err := c.prepare(&o, info, wire.Header{Cmd: wire.CmdNotify, Flag: wire.FlagAsync, Seq: c.seq.Add(1)}, method, v); err != nil {
 		return err
 	}
 	o.noWait = timeout == TimeZero

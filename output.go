@@ -348,7 +348,15 @@ func (c *conn) checkSize(n int) error {
 
 // admit returns when there is room for the frame. Guarded by conn.mu, which it
 // gives up while it waits.
-func (c *conn) admit(ctx context.Context, o *outgoing) (err error) {
+func (c *conn) admit(ctx context.Context, o *outgoing) error {
+	blocked := c.cause != nil || c.out.closed || c.locked || o.urgent || o.old || len(o.section) > 0 || o.begins && c.leaving.Load()
+	if !blocked && (o.call == nil || !c.calls.full(c.limits.inflight)) && c.out.hasRoom(o.size(), c.settings) {
+		return nil
+	}
+	return c.admitSlow(ctx, o)
+}
+
+func (c *conn) admitSlow(ctx context.Context, o *outgoing) (err error) {
 	called := false
 	defer func() {
 		if called {

@@ -22,12 +22,12 @@ func v2Guarded(t *testing.T, opts ...arpc.Option) (*memconn.Listener, *arpc.Serv
 	t.Helper()
 	ln, log := memconn.Listen(), new(v2Log)
 	s := rowServe(t, ln, opts...)
-	s.Handler.HandleAuth(func(_ context.Context, c *arpc.Client, credentials []byte) error {
+	s.Handler.HandleAuth(func(ctx context.Context, c *arpc.Client, credentials []byte) error {
 		log.add("auth")
 		if credentials == nil {
 			return errors.New("no credentials")
 		}
-		return v2Identify(nil, c, credentials)
+		return v2Identify(ctx, c, credentials)
 	})
 	s.Handler.HandleConnected(func(*arpc.Client) { log.add("connected") })
 	s.Handler.HandleDisconnected(func(*arpc.Client) { log.add("disconnected") })
