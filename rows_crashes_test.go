@@ -171,6 +171,9 @@ var rowMines = map[string]func(h *arpc.Handler, boom func()){
 	"the not-found handler": func(h *arpc.Handler, boom func()) { h.HandleNotFound(func(*arpc.Context) { boom() }) },
 	"a stream handler":      func(h *arpc.Handler, boom func()) { h.HandleStream("/mine", func(*arpc.Stream) { boom() }) },
 	"the connected hook":    func(h *arpc.Handler, boom func()) { h.HandleConnected(func(*arpc.Client) { boom() }) },
+	"the authentication hook": func(h *arpc.Handler, boom func()) {
+		h.HandleAuth(func(context.Context, *arpc.Client, []byte) error { boom(); return nil })
+	},
 	"the disconnected hook": func(h *arpc.Handler, boom func()) { h.HandleDisconnected(func(*arpc.Client) { boom() }) },
 	"the reconnect hook":    func(h *arpc.Handler, boom func()) { h.HandleReconnect(func(*arpc.Client, int, error) { boom() }) },
 	"the overstock hook":    func(h *arpc.Handler, boom func()) { h.HandleOverstock(func(*arpc.Client) { boom() }) },

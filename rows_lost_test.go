@@ -283,9 +283,10 @@ func TestRow04_WhatWaitedToBeSentIsNotSentOnTheNextConnection(t *testing.T) {
 	dial = real.Dial
 
 	// Once a write is stuck, everything that follows has surely not been sent.
-	require.NoError(t, c.Notify("/once", make([]byte, 4<<10), rowPatience))
 	stuck := c.Conn().(*memconn.Conn)
-	rowEventually(t, "a write is stuck", func() bool { return stuck.BytesWritten() > 0 })
+	hello := stuck.BytesWritten()
+	require.NoError(t, c.Notify("/once", make([]byte, 4<<10), rowPatience))
+	rowEventually(t, "a write is stuck", func() bool { return stuck.BytesWritten() > hello })
 
 	errs := make([]error, n)
 	var all sync.WaitGroup

@@ -261,20 +261,21 @@ func TestRow36_HandlersLearnThatNobodyWaits(t *testing.T) {
 	for name, c := range map[string]struct {
 		giveUp func(cancel func())
 		want   error
+		code   arpc.Code
 	}{
-		"the caller cancels":  {func(cancel func()) { cancel() }, context.Canceled},
-		"the deadline passes": {func(func()) { time.Sleep(2 * time.Minute) }, context.DeadlineExceeded},
+		"the caller cancels":  {func(cancel func()) { cancel() }, context.Canceled, arpc.CodeCanceled},
+		"the deadline passes": {func(func()) { time.Sleep(2 * time.Minute) }, context.DeadlineExceeded, arpc.CodeDeadlineExceeded},
 	} {
 		rowVersions(t, name, func(t *testing.T, version arpc.Option) {
 			synctest.Test(t, func(t *testing.T) {
 				s, client := rowPair(t, memconn.Listen(), version)
-				ended := make(chan error, 2)
+				ended := make(chan arpc.Code, 2)
 				wait := func(ctx context.Context) {
 					select {
 					case <-ctx.Done():
-						ended <- ctx.Err()
+						ended <- arpc.CodeOf(context.Cause(ctx))
 					case <-time.After(time.Hour):
-						ended <- nil
+						ended <- arpc.CodeOK
 					}
 				}
 				s.Handler.Handle("/wait", func(ctx *arpc.Context) { wait(ctx) })
@@ -289,9 +290,9 @@ func TestRow36_HandlersLearnThatNobodyWaits(t *testing.T) {
 				synctest.Wait()
 				c.giveUp(cancel)
 				require.ErrorIs(t, <-called, c.want)
-				want := c.want
+				want := c.code
 				if client.Peer().Version == 1 {
-					want = nil
+					want = arpc.CodeOK
 				}
 				require.Equal(t, want, <-ended)
 				require.Equal(t, want, <-ended)

@@ -577,6 +577,7 @@ func (s *Stream) drop(err error) {
 	s.conn.streams.remove(s, true) // before: who sees the end may open the next stream
 	s.closeSend(err)
 	s.endRecv(err)
+	s.cancel(err)
 	switch {
 	case peerEnded && endSent:
 	case !flow && !endSent, flow && peerEnded && errors.Is(err, ErrStreamClosed):
@@ -584,7 +585,6 @@ func (s *Stream) drop(err error) {
 	case flow:
 		s.reset(err)
 	}
-	s.cancel(err)
 }
 
 // reset tells the peer that the stream is over. ErrStreamClosed is an orderly end.
