@@ -188,24 +188,47 @@ func TestRow40_MessagesShareWritesByDefault(t *testing.T) {
 	})
 	t.Run("calls that are made together", func(t *testing.T) {
 		const callers, rounds = 100, 30
+		ln := rowTCP(t)
+		var writes atomic.Int64
+		h := arpc.NewHandler()
+		h.BeforeSend(func(net.Conn) error { writes.Add(1); return nil })
+		rowServe(t, ln).Handler.Handle("/echo", rowEcho)
+		c := rowDial(t, ln.Dial, arpc.WithHandler(h))
+		rowSoon(t, "all calls end", func() { rowCallers(t, c, callers, rounds) })
+		require.Less(t, writes.Load(), int64(callers*rounds/2))
+	})
+	t.Run("calls that are made during a write", func(t *testing.T) {
+		const callers = 100
 		rowEach(t, func(t *testing.T, ln rowNet) {
 			var writes atomic.Int64
+			var armed atomic.Pointer[arpc.Client]
 			h := arpc.NewHandler()
-			h.BeforeSend(func(net.Conn) error { writes.Add(1); return nil })
+			h.BeforeSend(func(net.Conn) error {
+				if c := armed.Load(); c != nil && writes.Add(1) == 1 {
+					assert.Eventually(t, func() bool { return c.Inflight() == callers }, rowGuard, time.Millisecond, "all call")
+				}
+				return nil
+			})
 			rowServe(t, ln).Handler.Handle("/echo", rowEcho)
 			c := rowDial(t, ln.Dial, arpc.WithHandler(h))
-			var all sync.WaitGroup
-			for range callers {
-				all.Go(func() {
-					for range rounds {
-						assert.NoError(t, c.Call("/echo", "x", nil, rowPatience))
-					}
-				})
-			}
-			rowSoon(t, "all calls end", all.Wait)
-			require.Less(t, writes.Load(), int64(callers*rounds/2))
+			armed.Store(c)
+			rowSoon(t, "all calls end", func() { rowCallers(t, c, callers, 1) })
+			require.Equal(t, int64(2), writes.Load())
 		})
 	})
+}
+
+// rowCallers has so many callers call, each so often.
+func rowCallers(t *testing.T, c *arpc.Client, callers, rounds int) {
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			for range rounds {
+				assert.NoError(t, c.Call("/echo", "x", nil, rowPatience))
+			}
+		})
+	}
+	all.Wait()
 }
 
 // Predecessors' README files had programs that did not compile.
