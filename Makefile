@@ -58,7 +58,7 @@ fuzz: ## every fuzz target for FUZZTIME, one after the other
 			cd "$$dir"; \
 			for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' *_test.go | sort); do \
 				echo "--- $${dir#$(CURDIR)/}: $$target for $(FUZZTIME)"; \
-				go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s .; \
+				"$(CURDIR)/.ci/fuzz" "$$target" $(FUZZTIME); \
 			done; \
 		done; \
 	done

@@ -230,7 +230,7 @@ func (c *Client) invoke(ctx context.Context, info *callInfo, timeout time.Durati
 		switch {
 		case err == nil:
 			return nil
-		case c.again(err, info):
+		case c.again(err, cn, info):
 			continue
 		case info.idempotent && lost == nil && isLost(err) && c.dialer != nil:
 			lost = err
@@ -244,16 +244,17 @@ func (c *Client) invoke(ctx context.Context, info *callInfo, timeout time.Durati
 	}
 }
 
-// again reports whether what failed with err, and was not sent, is for the next
-// connection: the peer goes away, or it was lost and the caller waits for one.
-func (c *Client) again(err error, info *callInfo) bool {
+// again reports whether what failed with err on cn, and was not sent, is for the
+// next connection: the peer goes away or has gone, or cn was lost and the caller
+// waits for one.
+func (c *Client) again(err error, cn *conn, info *callInfo) bool {
 	switch {
 	case err == nil:
 		return false
 	case errors.Is(err, ErrGoingAway):
 		return true
 	}
-	return isLost(err) && SafeToRetry(err) && c.waits(info)
+	return isLost(err) && SafeToRetry(err) && (cn.leaving.Load() || c.waits(info))
 }
 
 // afterLoss is the error of a second attempt. It is not safe to retry if the first
@@ -332,7 +333,7 @@ func (c *Client) invokeAsync(info *callInfo, method string, req any, callback fu
 		timeout = left
 		attempt := o
 		attempt.timeout, attempt.left = timeout, timeLeft(context.Background(), timeout)
-		if err = cn.callAsync(&attempt, callback); !c.again(err, info) {
+		if err = cn.callAsync(&attempt, callback); !c.again(err, cn, info) {
 			return err
 		}
 	}
@@ -440,7 +441,7 @@ func (c *Client) sendOn(ctx context.Context, timeout time.Duration, info *callIn
 		timeout = left
 		attempt := *o
 		attempt.timeout = timeout
-		if err = cn.send(ctx, &attempt); !c.again(err, info) {
+		if err = cn.send(ctx, &attempt); !c.again(err, cn, info) {
 			return err
 		}
 	}

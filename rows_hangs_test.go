@@ -38,29 +38,10 @@ func TestRow14_StreamThatNobodyReadsDelaysNoCalls(t *testing.T) {
 // rowUnreadStream floods a stream from c; h is the handler at its other end.
 func rowUnreadStream(t *testing.T, c *arpc.Client, h *arpc.Handler) {
 	const n = 200 // more than its queue holds
-	end := make(chan struct{})
-	unread := make(chan error, 1)
-	read := make(chan int, 1)
+	u := rowUnread{end: make(chan struct{}), err: make(chan error, 1), read: make(chan int, 1)}
+	h.HandleStream("/unread", u.handle)
 	h.Handle("/echo", rowEcho)
-	h.HandleStream("/unread", func(st *arpc.Stream) {
-		<-end
-		messages := 0
-		for _, err := range st.RecvSeq() {
-			if err != nil {
-				unread <- err
-				return
-			}
-			messages++
-		}
-		read <- messages
-	})
-	h.HandleStream("/echo", func(st *arpc.Stream) {
-		for b, err := range st.RecvSeq() {
-			if err == nil {
-				st.Send(b)
-			}
-		}
-	})
+	h.HandleStream("/echo", suiteEchoStream)
 	st, err := c.OpenStream(t.Context(), "/unread")
 	require.NoError(t, err)
 	other, err := c.OpenStream(t.Context(), "/echo")
@@ -77,23 +58,42 @@ func rowUnreadStream(t *testing.T, c *arpc.Client, h *arpc.Handler) {
 	}()
 	rowSoon(t, "calls and other streams go on", func() {
 		for i := range 100 {
-			var rsp string
-			assert.NoError(t, c.Call("/echo", fmt.Sprint(i), &rsp, rowPatience))
+			assert.NoError(t, c.Call("/echo", fmt.Sprint(i), nil, rowPatience))
 			assert.NoError(t, other.Send("x"))
-			assert.NoError(t, other.Recv(&rsp))
+			assert.NoError(t, other.Recv(nil))
 		}
 	})
 	if c.Peer().Version == 1 {
 		rowNext(t, "the sender is not held up", flood)
 		rowSoon(t, "the sender hears of it", func() { assert.Error(t, st.Recv(nil)) })
-		close(end)
-		require.ErrorIs(t, rowNext(t, "the reader hears of it", unread), arpc.ErrStreamOverrun)
+		close(u.end)
+		require.ErrorIs(t, rowNext(t, "the reader hears of it", u.err), arpc.ErrStreamOverrun)
 	} else {
 		require.False(t, rowIsClosed(flood), "the sender waits")
-		close(end)
-		require.Equal(t, n, rowNext(t, "the reader gets everything", read))
+		close(u.end)
+		require.Equal(t, n, rowNext(t, "the reader gets everything", u.read))
 	}
 	require.NoError(t, c.Call("/echo", "x", nil, rowPatience))
+}
+
+// rowUnread is a stream that is not read until end is closed.
+type rowUnread struct {
+	end  chan struct{}
+	err  chan error
+	read chan int // how many messages came, when all did
+}
+
+func (u rowUnread) handle(st *arpc.Stream) {
+	<-u.end
+	n := 0
+	for _, err := range st.RecvSeq() {
+		if err != nil {
+			u.err <- err
+			return
+		}
+		n++
+	}
+	u.read <- n
 }
 
 // The same failure with so many streams that they use up what the connection

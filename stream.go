@@ -122,7 +122,7 @@ func (c *Client) openStream(ctx context.Context, info *callInfo, method string) 
 		}
 		s.lost(err)
 		cn.streams.remove(s, false)
-		if !c.again(err, info) {
+		if !c.again(err, cn, info) {
 			return nil, err
 		}
 	}

@@ -3,6 +3,7 @@ package arpc_test
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -187,34 +188,37 @@ func TestSuiteBackOffOfUselessConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ln := arpctest.ListenMemory()
-				dialled := make(chan time.Time, 1000)
-				first := make(chan struct{})
-				go func() {
-					for {
-						nc, err := ln.Accept()
-						if err != nil {
-							return
-						}
-						if test.politely(len(dialled)) {
-							nc.Write(oldPong)
-						}
-						if len(dialled) == 0 {
-							<-first
-						}
-						dialled <- time.Now()
-						nc.Close()
-					}
-				}()
+				dialled, connected := make(chan time.Time, 1000), make(chan struct{})
+				go suiteUseless(ln, test.politely, dialled, connected)
 				c, err := arpc.NewClient(ln.Dial, arpc.WithVersions(1, test.version), arpc.WithReconnect(time.Second, 8*time.Second, arpc.Forever))
 				require.NoError(t, err)
-				close(first)
 				defer c.Stop()
+				close(connected)
 				time.Sleep(10 * time.Minute)
 				ln.Close()
 				require.Greater(t, len(dialled), 60)
 				require.Less(t, len(dialled), 300, "4 seconds between two on average")
 			})
 		})
+	}
+}
+
+// suiteUseless closes what it accepts at once, but for the first connection, which
+// it closes when the client has come to know it.
+func suiteUseless(ln net.Listener, politely func(dial int) bool, dialled chan<- time.Time, connected <-chan struct{}) {
+	for n := 0; ; n++ {
+		nc, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		dialled <- time.Now()
+		if politely(n) {
+			nc.Write(oldPong)
+		}
+		if n == 0 {
+			<-connected
+		}
+		nc.Close()
 	}
 }
 

@@ -107,6 +107,41 @@ func TestV2NoCallFailsWhileServersGoAway(t *testing.T) {
 	loops.Wait()
 }
 
+// engSlowCoder takes a second for each request that is not part of a stream.
+type engSlowCoder struct{}
+
+func (engSlowCoder) Encode(_ *arpc.Client, m *arpc.Message) *arpc.Message {
+	if m.Cmd() == arpc.CmdRequest || m.Cmd() == arpc.CmdNotify {
+		time.Sleep(engSecond)
+	}
+	return m
+}
+
+func (engSlowCoder) Decode(_ *arpc.Client, m *arpc.Message) *arpc.Message { return m }
+
+// What is on its way to being sent when the connection is left, and over before it
+// is, goes to the next one.
+func TestV2WhatIsBeingEncodedMovesToo(t *testing.T) {
+	ways := map[string]func(c *arpc.Client) error{
+		"call":   func(c *arpc.Client) error { return c.Call("/echo", nil, nil, time.Minute) },
+		"notify": func(c *arpc.Client) error { return c.Notify("/n", nil, time.Minute) },
+	}
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := engNewFleet(t)
+				c := f.client()
+				c.Handler.UseCoder(engSlowCoder{})
+				called := make(chan error, 1)
+				go func() { called <- way(c) }()
+				synctest.Wait()
+				require.NoError(t, <-engShutdown(f.replace()))
+				require.NoError(t, <-called)
+			})
+		})
+	}
+}
+
 // The server that goes away may still ask for what it needs to finish.
 func TestV2ServerThatGoesAwayMayCallBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
