@@ -69,7 +69,7 @@ func (c *conn) passBaton(mark uint64, slow bool) bool {
 		old.running.claimed = c.ordered.claim()
 		c.orderedHint = true
 	}
-	r := &reader{conn: c, epoch: next, readAt: old.arrived(), skip: old.skip, gone: old.gone, lead: old.lead, frame: old.frame, armed: old.armed}
+	r := &reader{conn: c, epoch: next, readAt: old.arrived(), unclocked: clockEvery, skip: old.skip, gone: old.gone, lead: old.lead, frame: old.frame, armed: old.armed}
 	r.inherit(old)
 	c.reader = r
 	go r.run()

@@ -361,22 +361,63 @@ func (c *conn) cancelCall(seq, offset uint64, why Code) {
 	c.send(context.Background(), &o) // without it the peer does what nobody needs
 }
 
-// answered hands a response to the call that waits for it.
+// answersAtOnce is how many responses in a row are looked up under one lock.
+const answersAtOnce = 32
+
+// answered hands the response in hand, and those right behind it, to the calls that
+// wait for them. It reports false when the baton went to another reader.
 func (r *reader) answered(h wire.Header, frame []byte) bool {
-	c := r.conn
-	c.mu.Lock()
-	k := c.calls.take(h.Seq)
-	c.mu.Unlock()
-	if k == nil {
-		r.missed(frame)
-		return true
+	n := r.takeCalls(h.Seq)
+	for i := range n {
+		var err error
+		if i > 0 {
+			h = wire.ParseHeader(r.s.buf[r.r:])
+			frame = r.next(h.FrameLen())
+			err = r.readMeta(&h, frame)
+		}
+		k := r.s.calls[i]
+		r.s.calls[i] = nil
+		switch {
+		case k == nil: // the last one
+			r.missed(frame)
+		case err != nil:
+			k.finish(r.conn, err)
+		case k.callback != nil: // the last one
+			return r.callback(k, h, frame)
+		default:
+			_, data := wire.Split(frame, h)
+			k.answer(h, r.metaOf(h), data[r.sectionLen:])
+		}
 	}
-	if k.callback != nil {
-		return r.callback(k, h, frame)
-	}
-	_, data := wire.Split(frame, h)
-	k.answer(h, r.metaOf(h), data[r.sectionLen:])
 	return true
+}
+
+// takeCalls takes the calls out of the table that the response in hand and those
+// behind it are for, and returns how many there are. What runs the user's code, a
+// callback or a hook for nobody's response, comes last.
+func (r *reader) takeCalls(seq uint64) (n int) {
+	c := r.conn
+	alone := c.phase != phaseOpen || c.handler.snapshot().coders != nil
+	at := r.r
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		k := c.calls.take(seq)
+		r.s.calls[n] = k
+		n++
+		if k == nil || k.callback != nil || alone || n == answersAtOnce {
+			return n
+		}
+		rest := r.s.buf[at:r.w]
+		if len(rest) < wire.HeaderLen {
+			return n
+		}
+		h := wire.ParseHeader(rest)
+		if h.Command() != wire.CmdResponse || int64(h.BodyLen) > int64(c.settings.maxBody) || len(rest) < h.FrameLen() || h.Check() != nil {
+			return n
+		}
+		at, seq = at+h.FrameLen(), h.Seq
+	}
 }
 
 // now is the connection's clock for deadlines, in nanoseconds.

@@ -365,27 +365,52 @@ func (c *Client) interceptAsync(snap *snapshot, method string, req any, callback
 	body := p.appendTo(make([]byte, 0, p.len()))
 	go func() {
 		var rsp []byte
-		var md Metadata
+		var md asyncMetadata
 		err := error(errGoexit)
 		defer func() {
 			if p := recover(); p != nil {
 				cn.logPanic("interceptor", p)
 				err = NewError(CodeInternal, "arpc: an interceptor panicked")
 			}
-			cn.finishAsync(method, md, rsp, callback, err)
+			cn.finishAsync(method, md.first(), rsp, callback, err)
 		}()
 		call := &Call{Kind: KindCall, Method: method, Request: body, Response: &rsp, Client: c}
 		err = snap.interceptTimeout(context.Background(), left, call, func(ctx context.Context, call *Call) error {
 			own := infoOf(ctx).response
-			ctx = ContextWithResponseMetadata(ctx, &md)
+			var got Metadata
+			ctx = ContextWithResponseMetadata(ctx, &got)
 			err := c.invoke(ctx, infoOf(ctx), 0, call.Method, call.Request, call.Response)
 			if own != nil {
-				*own = md
+				*own = got
+			}
+			if err == nil {
+				md.add(got)
 			}
 			return err
 		})
 	}()
 	return nil
+}
+
+// asyncMetadata is the metadata of the first response of a CallAsync, whose
+// interceptors may have called next more than once, at the same time too.
+type asyncMetadata struct {
+	mu sync.Mutex
+	md Metadata
+}
+
+func (a *asyncMetadata) add(md Metadata) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.md == nil {
+		a.md = md
+	}
+}
+
+func (a *asyncMetadata) first() Metadata {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.md
 }
 
 // Notify sends a message that is not answered. It waits for room in the send
@@ -425,11 +450,12 @@ func (c *Client) tell(ctx context.Context, info *callInfo, timeout time.Duration
 		return err
 	}
 	o.noWait = timeout == TimeZero
-	return c.told(c.sendOn(ctx, timeout, info, &o))
+	return c.told(c.sendOn(ctx, timeout, info, &o, nil))
 }
 
-// sendOn sends what is not answered on the newest connection.
-func (c *Client) sendOn(ctx context.Context, timeout time.Duration, info *callInfo, o *outgoing) error {
+// sendOn sends what is not answered, o or pushed if there is one, on the newest
+// connection.
+func (c *Client) sendOn(ctx context.Context, timeout time.Duration, info *callInfo, o *outgoing, pushed *Message) error {
 	if o.noWait {
 		info = &callInfo{wait: waitNot}
 	}
@@ -441,6 +467,11 @@ func (c *Client) sendOn(ctx context.Context, timeout time.Duration, info *callIn
 		timeout = left
 		attempt := *o
 		attempt.timeout = timeout
+		if pushed != nil {
+			if attempt.whole, err = pushed.frameFor(cn); err != nil {
+				return unsent(err)
+			}
+		}
 		if err = cn.send(ctx, &attempt); !c.again(err, cn, info) {
 			return err
 		}
@@ -481,12 +512,8 @@ func (c *Client) PushMsg(msg *Message, timeout time.Duration) error {
 	case timeout < 0:
 		return unsent(Errorf(CodeInvalidArgument, "arpc: the timeout of a message must not be negative: %v", timeout))
 	}
-	frame, err := msg.frameFor(c.Handler.snapshot().coders, c)
-	if err != nil {
-		return unsent(err)
-	}
-	o := outgoing{whole: frame, noWait: timeout == TimeZero, begins: true}
-	return c.told(c.sendOn(context.Background(), timeout, &noInfo, &o))
+	o := outgoing{noWait: timeout == TimeZero, begins: true}
+	return c.told(c.sendOn(context.Background(), timeout, &noInfo, &o, msg))
 }
 
 // Inflight returns how many calls of this side wait for their answers on the newest

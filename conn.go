@@ -44,12 +44,13 @@ type conn struct {
 	heldBytes atomic.Int64 // their bytes
 	room      room         // where the reader waits at the limits of the two
 
-	maxSend     atomic.Int64 // longest body that the peer takes, in bytes
+	maxSend     atomic.Int64 // longest body, in bytes, that the peer takes and we may send
 	streamBytes atomic.Int64 // of stream messages that wait for Recv
 
 	stage          atomic.Int32 // see stageOpening
 	saidHello      atomic.Bool
 	hello          atomic.Pointer[wire.Hello] // nil for a peer of version 1
+	coders         atomic.Pointer[agreement]  // as it was found last
 	cancels        atomic.Bool                // Cancel may be sent and come
 	knowsDeadlines atomic.Bool                // the peer is told the time that is left
 	leaving        atomic.Bool                // the peer wants nothing new on this connection

@@ -45,15 +45,42 @@ type Context struct {
 	gen      uint64 // of req
 	seq      uint64
 	mark     uint64 // under which the handler runs on the reader, 0: it does not
-	values   map[any]any
-	deadline int64 // on the connection's clock, 0: none
-	life     atomic.Pointer[lifetime]
-	metadata *responseMetadata // nil: none
-	index    int32             // in rt.chain
+	deadline int64  // of the caller, on the connection's clock, 0: none
+	extra    atomic.Pointer[extras]
+	index    int32 // in rt.chain
 	cmd      byte
 	flag     byte
 	moved    bool  // detached; guarded by conn.incoming.mu
 	held     int32 // bytes that Detach keeps count of; negative: not detached
+}
+
+// extras are what few handlers use of a Context, made when one does.
+type extras struct {
+	values   map[any]any
+	check    func(any) error                  // of what Bind decodes, nil: none
+	metadata atomic.Pointer[responseMetadata] // nil: none
+	sooner   atomic.Int64                     // what SetDeadline made of deadline, 0: nothing
+	life     atomic.Pointer[lifetime]
+}
+
+// noExtras stands for those that were not made. Never changed.
+var noExtras extras
+
+// looked returns the extras to look at.
+func (ctx *Context) looked() *extras {
+	if x := ctx.extra.Load(); x != nil {
+		return x
+	}
+	return &noExtras
+}
+
+// own returns the extras to change.
+func (ctx *Context) own() *extras {
+	if x := ctx.extra.Load(); x != nil {
+		return x
+	}
+	ctx.extra.CompareAndSwap(nil, new(extras))
+	return ctx.extra.Load()
 }
 
 func (ctx *Context) init(c *conn, req *request, rt *route, h wire.Header, deadline int64) {
@@ -184,8 +211,20 @@ func (ctx *Context) Bind(v any) error {
 	if err := ctx.Message.Error(); err != nil {
 		return ctx.conn.handler.snapshot().details.decode(ctx.Client.Codec, err)
 	}
-	return decode(ctx.Client.Codec, ctx.Message.Data(), v)
+	if err := decode(ctx.Client.Codec, ctx.Message.Data(), v); err != nil {
+		return err
+	}
+	if check := ctx.looked().check; check != nil {
+		return check(v)
+	}
+	return nil
 }
+
+// CheckBind has Bind, and what decodes requests for typed handlers, call fn with
+// each value that it has decoded, and return its error. The value is the pointer
+// that Bind got. Middleware calls it before the handler runs; a nil fn, or the
+// next call, takes the place of the one before.
+func (ctx *Context) CheckBind(fn func(v any) error) { ctx.own().check = fn }
 
 // Write answers the request with v, which may be reused when Write returns. A
 // request is answered once: then ErrAnswered. An error, or a value whose
@@ -221,17 +260,15 @@ func (ctx *Context) respondPayload(p payload, err error, failed bool) error {
 	if err == nil {
 		err = ctx.checkSize(p.len())
 	}
-	if err := ctx.claimed(failed || err != nil); err != nil {
-		return err
+	if !ctx.claim(failed || err != nil) {
+		return ctx.notClaimed()
 	}
 	if err != nil {
 		ctx.fail(err)
 		return err
 	}
-	o := ctx.response(p)
-	if failed {
-		o.header.Flag |= wire.FlagError
-	}
+	var o outgoing
+	ctx.response(&o, p, failed)
 	return ctx.send(&o)
 }
 
@@ -239,22 +276,23 @@ func (ctx *Context) respondError(err error) error {
 	if tooLong := ctx.checkSize(len(publicText(err))); tooLong != nil {
 		return ctx.respondPayload(payload{}, tooLong, true)
 	}
-	if err := ctx.claimed(true); err != nil {
-		return err
+	if !ctx.claim(true) {
+		return ctx.notClaimed()
 	}
 	return ctx.fail(err)
 }
 
 func (ctx *Context) checkSize(payload int) error {
-	return ctx.conn.checkSize(len(ctx.rt.method) + payload)
+	n := len(ctx.rt.method) + payload
+	if int64(n) <= ctx.conn.maxSend.Load() {
+		return nil
+	}
+	return ctx.conn.tooLarge(n)
 }
 
-// claimed takes the right to answer, or says why there is none.
-func (ctx *Context) claimed(failed bool) error {
-	switch {
-	case ctx.claim(failed):
-		return nil
-	case ctx.live():
+// notClaimed says why claim failed.
+func (ctx *Context) notClaimed() error {
+	if ctx.live() {
 		return ErrAnswered
 	}
 	return ErrHandlerReturned
@@ -262,28 +300,27 @@ func (ctx *Context) claimed(failed bool) error {
 
 // fail sends an error response. The caller has claimed the right to.
 func (ctx *Context) fail(err error) error {
-	o := ctx.response(payload{s: publicText(err)})
-	o.header.Flag |= wire.FlagError
+	var o outgoing
+	ctx.response(&o, payload{s: publicText(err)}, true)
 	o.section = ctx.conn.errorSection(o.section, err)
 	return ctx.send(&o)
 }
 
-func (ctx *Context) response(p payload) outgoing {
-	o := outgoing{
-		header:  wire.Header{Cmd: wire.CmdResponse, Flag: ctx.flag & wire.FlagAsync, Seq: ctx.seq},
-		method:  ctx.rt.method,
-		payload: p,
-		mark:    ctx.mark,
+// response fills in an empty frame.
+func (ctx *Context) response(o *outgoing, p payload, failed bool) {
+	o.header.Cmd, o.header.Flag, o.header.Seq = wire.CmdResponse, ctx.flag&wire.FlagAsync, ctx.seq
+	if failed {
+		o.header.Flag |= wire.FlagError
 	}
-	if ctx.metadata != nil {
-		o.section = ctx.metadata.section
+	o.method, o.payload, o.mark = ctx.rt.method, p, ctx.mark
+	if md := ctx.looked().metadata.Load(); md != nil {
+		o.section = md.section
 	}
-	return o
 }
 
 func (ctx *Context) send(o *outgoing) error {
 	err := ctx.conn.send(context.Background(), o)
-	if errors.Is(err, errCoding) {
+	if err != nil && errors.Is(err, errCoding) {
 		ctx.conn.replyError(o.header, o.method, err)
 	}
 	if ctx.held >= 0 {
@@ -302,8 +339,11 @@ func (ctx *Context) Detach() *Context {
 	d := &Context{
 		Client: ctx.Client, Message: ctx.Message,
 		conn: ctx.conn, rt: ctx.rt, callback: ctx.callback, req: new(request), seq: ctx.seq,
-		values: ctx.values, deadline: ctx.deadline, metadata: ctx.metadata,
-		index: aborted, cmd: ctx.cmd, flag: ctx.flag, held: -1,
+		deadline: ctx.ends(), index: aborted, cmd: ctx.cmd, flag: ctx.flag, held: -1,
+	}
+	if x := ctx.extra.Load(); x != nil {
+		d.own().values, d.own().check = x.values, x.check
+		d.own().metadata.Store(x.metadata.Load())
 	}
 	if !ctx.live() {
 		d.req.state.Store(stateNext)
@@ -348,14 +388,15 @@ func (ctx *Context) Abort() { ctx.index = aborted }
 
 // Get returns a value that Set stored for this message.
 func (ctx *Context) Get(key any) (any, bool) {
-	v, ok := ctx.values[key]
+	v, ok := ctx.looked().values[key]
 	return v, ok
 }
 
 // Set stores a value for what runs behind this function in the chain.
 func (ctx *Context) Set(key, value any) {
-	if ctx.values == nil {
-		ctx.values = make(map[any]any)
+	x := ctx.own()
+	if x.values == nil {
+		x.values = make(map[any]any)
 	}
-	ctx.values[key] = value
+	x.values[key] = value
 }

@@ -84,15 +84,9 @@ func (r *reader) dispatchPlain(snap *snapshot, h wire.Header, frame []byte) bool
 		r.malformed(h, frame, Errorf(CodeInvalidArgument, "arpc: malformed frame: %w", err))
 		return true
 	}
-	r.sectionLen = 0
-	if h.Flag&wire.FlagMeta != 0 {
-		if c.features&wire.FeatureMetadata == 0 {
-			h.Flag &^= wire.FlagMeta // means nothing in version 1
-			frame[6] = h.Flag
-		} else if err := r.parseMeta(h, frame); err != nil {
-			r.malformed(h, frame, err)
-			return true
-		}
+	if err := r.readMeta(&h, frame); err != nil {
+		r.malformed(h, frame, err)
+		return true
 	}
 	if n := int64(h.BodyLen) - int64(r.sectionLen); n > int64(c.settings.maxBody) && c.phase == phaseOpen {
 		r.malformed(h, frame, receivedTooLarge(uint32(n), c.settings.maxBody))
@@ -156,7 +150,20 @@ func (r *reader) cancel(h wire.Header, text []byte) bool {
 	return c.cancelled(h.Seq, cause)
 }
 
-// parseMeta parses the metadata section of a frame, for metaOf.
+// readMeta reads the metadata section of a frame, if it has one, for metaOf.
+func (r *reader) readMeta(h *wire.Header, frame []byte) error {
+	r.sectionLen = 0
+	switch {
+	case h.Flag&wire.FlagMeta == 0:
+		return nil
+	case r.conn.features&wire.FeatureMetadata != 0:
+		return r.parseMeta(*h, frame)
+	}
+	h.Flag &^= wire.FlagMeta // means nothing in version 1
+	frame[6] = h.Flag
+	return nil
+}
+
 func (r *reader) parseMeta(h wire.Header, frame []byte) error {
 	_, section, payload, err := wire.SplitMeta(frame, h)
 	if err == nil {
@@ -197,6 +204,7 @@ func (r *reader) deadlineOf(h wire.Header) int64 {
 func (r *reader) arrived() int64 {
 	if r.readAt == 0 {
 		r.readAt = r.conn.now()
+		r.clock, r.unclocked = r.readAt, 0
 	}
 	return r.readAt
 }
@@ -236,7 +244,7 @@ func (r *reader) malformed(h wire.Header, frame []byte, err error) {
 func (r *reader) handle(snap *snapshot, h wire.Header, frame []byte) bool {
 	c := r.conn
 	method, _ := wire.Split(frame, h)
-	rt := snap.routes[string(method)]
+	rt := r.route(snap, method)
 	if rt == nil {
 		if snap.notFound == nil {
 			r.noRoute(h, string(method), frame)
@@ -250,7 +258,7 @@ func (r *reader) handle(snap *snapshot, h wire.Header, frame []byte) bool {
 	if c.full(len(frame), h.Command() == wire.CmdRequest) && !r.waitForTurn(h, rt.method, frame) {
 		return true
 	}
-	if deadline != 0 && c.now() >= deadline {
+	if deadline != 0 && r.passed(deadline) {
 		r.late(rt, h, frame)
 		return true
 	}
@@ -270,6 +278,37 @@ func (r *reader) handle(snap *snapshot, h wire.Header, frame []byte) bool {
 		return true
 	}
 	return r.handleHere(rt, h, frame, deadline, ordered)
+}
+
+// route returns the route of a method, nil if there is none. Messages for the same
+// one tend to come in a row.
+func (r *reader) route(snap *snapshot, method []byte) *route {
+	if r.lastSnap == snap && string(method) == r.last.method {
+		return r.last
+	}
+	rt := snap.routes[string(method)]
+	if rt != nil {
+		r.last, r.lastSnap = rt, snap
+	}
+	return rt
+}
+
+const (
+	// clockEvery is for how many deadlines the clock is looked at once.
+	clockEvery = 8
+	// clockSlack is how close a deadline must be to be compared with the clock
+	// itself. It is more than the handlers of clockEvery messages take, as slow ones
+	// lose the baton.
+	clockSlack = 50 * time.Millisecond
+)
+
+// passed reports whether a deadline is over.
+func (r *reader) passed(deadline int64) bool {
+	if r.unclocked++; r.unclocked < clockEvery && deadline-r.clock > int64(clockSlack) {
+		return false
+	}
+	r.clock, r.unclocked = r.conn.now(), 0
+	return r.clock >= deadline
 }
 
 // late does not run what came after its deadline.
@@ -352,6 +391,7 @@ func (r *reader) waitForTurn(h wire.Header, method string, frame []byte) bool {
 			return false
 		}
 	}
+	r.unclocked = clockEvery
 	return true
 }
 

@@ -197,6 +197,16 @@ func SafeToRetry(err error) bool {
 	return errors.As(err, &e) && e.unsent
 }
 
+// Unsent returns err as one of a call of which nothing left this process, so that
+// SafeToRetry holds for it. It is for interceptors that refuse a call. Code and text
+// stay; nil stays nil.
+func Unsent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return unsent(err)
+}
+
 // unsent marks err as one of a request of which nothing left this process.
 func unsent(err error) error {
 	return &Error{code: CodeOf(err), msg: err.Error(), cause: err, unsent: true}

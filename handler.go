@@ -43,6 +43,7 @@ type Handler struct {
 	streams  map[string]*streamRoute
 	notFound *route
 	chain    []HandlerFunc
+	streamed []func(StreamHandlerFunc) StreamHandlerFunc
 	coders   *coderChain // nil when there is none
 	around   []CallInterceptor
 	details  detailTypes
@@ -127,6 +128,7 @@ func (h *Handler) Clone() *Handler {
 		streams:  maps.Clone(h.streams),
 		notFound: h.notFound,
 		chain:    slices.Clip(h.chain),
+		streamed: slices.Clip(h.streamed),
 		coders:   h.coders,
 		around:   h.around,
 		details:  h.details,
@@ -234,12 +236,29 @@ func (h *Handler) HandleStream(method string, fn StreamHandlerFunc) {
 		if h.streams[method] != nil {
 			panic(fmt.Sprintf("arpc: HandleStream(%q): the method has a handler already", method))
 		}
-		rt := &streamRoute{method: method, fn: fn}
+		rt := &streamRoute{method: method, fn: h.aroundStream(fn)}
 		if h.counting {
 			rt.counters = new(routeCounters)
 		}
 		h.streams[method] = rt
 	})
+}
+
+// UseStream adds middleware for streams: the handlers registered later are what
+// mw makes of them; the first added is the outermost. mw returns a function that
+// calls next, or Stream.Fail.
+func (h *Handler) UseStream(mw func(next StreamHandlerFunc) StreamHandlerFunc) {
+	mustHook("UseStream", mw != nil)
+	h.change(func() { h.streamed = append(slices.Clip(h.streamed), mw) })
+}
+
+func (h *Handler) aroundStream(fn StreamHandlerFunc) StreamHandlerFunc {
+	for _, mw := range slices.Backward(h.streamed) {
+		if fn = mw(fn); fn == nil {
+			panic("arpc: HandleStream: middleware returned no handler")
+		}
+	}
+	return fn
 }
 
 // HandleNotFound registers fn for requests and notifications whose method has
@@ -291,8 +310,14 @@ func (h *Handler) UseCoder(coder MessageCoder) {
 	}
 	h.change(func() {
 		var list []MessageCoder
+		if named, ok := coder.(NamedCoder); ok {
+			mustName(named.CoderName())
+		}
 		if h.coders != nil {
 			list = slices.Clone(h.coders.coders)
+		}
+		if len(list) == maxCoders {
+			panic(fmt.Sprintf("arpc: UseCoder: more than %d coders", maxCoders))
 		}
 		h.coders = &coderChain{coders: append(list, coder)}
 	})

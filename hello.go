@@ -47,11 +47,12 @@ type PeerInfo struct {
 	Version     int    // of the wire: 1 or 2; a peer of version 1 says nothing else
 	Name        string // WithPeerName
 	Software    string
-	Compat      string // WithCompat
-	Codec       string // the name of its codec, empty if it has none
-	MaxBodyLen  int    // bytes it accepts in a message
-	MaxInflight int    // requests it accepts at the same time
-	MaxStreams  int    // streams it accepts at the same time
+	Compat      string   // WithCompat
+	Codec       string   // the name of its codec, empty if it has none
+	Coders      []string // of the kind NamedCoder
+	MaxBodyLen  int      // bytes it accepts in a message
+	MaxInflight int      // requests it accepts at the same time
+	MaxStreams  int      // streams it accepts at the same time
 }
 
 // Peer returns what the peer of the newest connection said of itself.
@@ -61,7 +62,7 @@ func (c *Client) Peer() PeerInfo {
 		return PeerInfo{Version: 1}
 	}
 	return PeerInfo{
-		Version: 2, Name: hello.Name, Software: hello.Software, Compat: hello.Compat, Codec: hello.Codec,
+		Version: 2, Name: hello.Name, Software: hello.Software, Compat: hello.Compat, Codec: hello.Codec, Coders: coderNames(hello.Coders),
 		MaxBodyLen: atMost(hello.MaxBody), MaxInflight: atMost(hello.MaxInflight), MaxStreams: atMost(hello.MaxStreams),
 	}
 }
@@ -315,6 +316,7 @@ func (c *conn) ownHello() wire.Hello {
 		MaxBody:  uint64(s.maxBody), MaxInflight: uint64(s.maxInflight), MaxStreams: uint64(s.maxStreams),
 		Window: uint64(s.streamWindow), MaxMetadata: uint64(s.maxMetadata),
 		Codec: codecName(c.client.Codec), Compat: s.compat, Name: s.peerName, Software: software,
+		Coders: c.handler.snapshot().coders.names(),
 	}
 }
 

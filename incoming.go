@@ -43,8 +43,10 @@ func (c *conn) relist(ctx, detached *Context) {
 	if c.cancels.Load() {
 		c.incoming.put(detached)
 	}
-	if l := ctx.life.Swap(nil); l != nil {
-		detached.life.Store(l)
+	if x := ctx.extra.Load(); x != nil {
+		if l := x.life.Swap(nil); l != nil {
+			detached.own().life.Store(l)
+		}
 	}
 }
 

@@ -34,7 +34,8 @@ type Call struct {
 type CallFunc func(ctx context.Context, call *Call) error
 
 // CallInterceptor wraps outgoing calls. It may call next not at all, or more than
-// once, but not after it has returned.
+// once, at the same time too, each time with a Call of its own, but not after it has
+// returned. One that refuses a call without calling next returns an Unsent error.
 type CallInterceptor func(ctx context.Context, call *Call, next CallFunc) error
 
 // AuthFunc decides whether a peer is let in; see Handler.HandleAuth.

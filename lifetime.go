@@ -38,21 +38,40 @@ func (l *lifetime) end(cause error) {
 	}
 }
 
+// endAt has it end at a deadline that was set after it was made.
+func (l *lifetime) endAt(t time.Time) {
+	timer := time.AfterFunc(time.Until(t), func() { l.cancel(context.DeadlineExceeded) })
+	context.AfterFunc(l.ctx, func() { timer.Stop() })
+}
+
+// err is what Context.Err returns.
+func (l *lifetime) err() error {
+	err := l.ctx.Err()
+	if err != nil && context.Cause(l.ctx) == context.DeadlineExceeded {
+		return context.DeadlineExceeded // of endAt
+	}
+	return err
+}
+
 // lifetime returns what Done and its like stand on.
 func (ctx *Context) lifetime() *lifetime {
-	if l := ctx.life.Load(); l != nil {
+	if l := ctx.looked().life.Load(); l != nil {
 		return l
 	}
 	if !ctx.live() {
 		return ended
 	}
-	l := newLifetime(ctx.conn, ctx.deadline)
-	if !ctx.life.CompareAndSwap(nil, l) {
+	x, deadline := ctx.own(), ctx.ends()
+	l := newLifetime(ctx.conn, deadline)
+	if !x.life.CompareAndSwap(nil, l) {
 		l.end(context.Canceled)
-		return ctx.life.Load()
+		return x.life.Load()
 	}
 	if !ctx.live() { // endLife may have come too early to see it
 		l.end(context.Canceled)
+	}
+	if sooner := ctx.ends(); sooner != deadline { // SetDeadline, too
+		l.endAt(ctx.conn.timeOf(sooner))
 	}
 	return l
 }
@@ -61,19 +80,19 @@ func (ctx *Context) lifetime() *lifetime {
 // request.
 func (ctx *Context) endLife() {
 	detached := ctx.held >= 0
-	if l := ctx.life.Load(); l != nil {
+	if l := ctx.looked().life.Load(); l != nil {
 		l.end(context.Canceled)
 	} else if detached {
-		ctx.life.CompareAndSwap(nil, ended)
+		ctx.own().life.CompareAndSwap(nil, ended)
 	}
 }
 
 // expired returns why the handler needs not run any more, nil if it does.
 func (ctx *Context) expired() error {
-	if ctx.deadline != 0 && ctx.conn.now() >= ctx.deadline {
+	if ctx.overdue() {
 		return errExpired
 	}
-	if l := ctx.life.Load(); l != nil && l.ctx.Err() != nil {
+	if l := ctx.looked().life.Load(); l != nil && l.ctx.Err() != nil {
 		return context.Cause(l.ctx)
 	}
 	return nil
@@ -84,10 +103,40 @@ var errExpired = &Error{code: CodeDeadlineExceeded, msg: "arpc: the deadline pas
 // Deadline returns when the caller stops waiting. A peer of version 1 does not
 // tell.
 func (ctx *Context) Deadline() (deadline time.Time, ok bool) {
-	if ctx.deadline == 0 {
+	at := ctx.ends()
+	if at == 0 {
 		return time.Time{}, false
 	}
-	return ctx.conn.timeOf(ctx.deadline), true
+	return ctx.conn.timeOf(at), true
+}
+
+// SetDeadline has the Context end at t, unless its caller stops waiting before.
+// It is for middleware, which calls it before Next. It answers nobody, and it
+// cannot move a deadline back.
+func (ctx *Context) SetDeadline(t time.Time) {
+	at := max(int64(t.Sub(ctx.conn.born)), 1)
+	if old := ctx.ends(); old != 0 && old <= at || !ctx.live() {
+		return
+	}
+	x := ctx.own()
+	x.sooner.Store(at)
+	if l := x.life.Load(); l != nil {
+		l.endAt(t)
+	}
+}
+
+// ends returns the deadline on the connection's clock, 0 for none.
+func (ctx *Context) ends() int64 {
+	if at := ctx.looked().sooner.Load(); at != 0 {
+		return at
+	}
+	return ctx.deadline
+}
+
+// overdue reports whether the deadline has passed.
+func (ctx *Context) overdue() bool {
+	at := ctx.ends()
+	return at != 0 && ctx.conn.now() >= at
 }
 
 // Done is closed when the caller gives up, the deadline passes, or the connection
@@ -98,13 +147,13 @@ func (ctx *Context) Done() <-chan struct{} { return ctx.lifetime().ctx.Done() }
 // deadline passed first, and context.Canceled otherwise. context.Cause returns
 // more: the *Error that the caller sent, or why the connection ended.
 func (ctx *Context) Err() error {
-	if l := ctx.life.Load(); l != nil {
-		return l.ctx.Err()
+	if l := ctx.looked().life.Load(); l != nil {
+		return l.err()
 	}
 	switch {
 	case !ctx.live():
 		return context.Canceled
-	case ctx.deadline != 0 && ctx.conn.now() >= ctx.deadline:
+	case ctx.overdue():
 		return context.DeadlineExceeded
 	}
 	select {
@@ -126,7 +175,7 @@ func FromContext(ctx context.Context) (c *Context, ok bool) {
 
 // Value returns what Set stored for key, nil if nothing.
 func (ctx *Context) Value(key any) any {
-	if v, ok := ctx.values[key]; ok {
+	if v, ok := ctx.looked().values[key]; ok {
 		return v
 	}
 	switch key.(type) {
@@ -174,7 +223,8 @@ func (ctx *Context) SetMetadata(key, value string) error {
 	if err := wire.CheckKey(key); err != nil {
 		return Errorf(CodeInvalidArgument, "arpc: metadata: %w", err)
 	}
-	md := ctx.metadata
+	x := ctx.own()
+	md := x.metadata.Load()
 	if md == nil {
 		md = new(responseMetadata)
 	}
@@ -185,7 +235,7 @@ func (ctx *Context) SetMetadata(key, value string) error {
 	if md.pairs == wire.MaxPairs {
 		return Errorf(CodeInvalidArgument, "arpc: metadata: more than %d pairs", wire.MaxPairs)
 	}
-	ctx.metadata = &responseMetadata{section: section, pairs: md.pairs + 1}
+	x.metadata.Store(&responseMetadata{section: section, pairs: md.pairs + 1})
 	return nil
 }
 

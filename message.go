@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/arpc-go/arpc/codec"
@@ -25,7 +27,7 @@ type Message struct {
 	err    error // why the message could not be made
 
 	mu    sync.Mutex
-	coded map[*coderChain][]byte // the frame as each chain rewrote it, once
+	coded map[coding][]byte // the frame as coders rewrote it, once
 }
 
 // newMessage makes a frame of v. An error, of the method's length or of the
@@ -55,6 +57,7 @@ func newMessage(c codec.Codec, h wire.Header, method string, v any, maxBody int)
 func appendFrame(dst []byte, h wire.Header, method string, p payload) []byte {
 	h.MethodLen = byte(len(method))
 	h.BodyLen = uint32(len(method) + p.len())
+	dst = slices.Grow(dst, h.FrameLen())
 	dst = wire.AppendHeader(dst, h)
 	dst = append(dst, method...)
 	return p.appendTo(dst)
@@ -201,20 +204,7 @@ func (m *Message) SetSeq(seq uint64) {
 }
 
 // Data returns the payload, behind method and metadata. It is a view of Buffer.
-func (m *Message) Data() []byte {
-	if m.Buffer[6]&wire.FlagMeta != 0 {
-		return m.behindMeta()
-	}
-	return m.Buffer[wire.HeaderLen+m.MethodLen():]
-}
-
-func (m *Message) behindMeta() []byte {
-	_, _, data, err := wire.SplitMeta(m.Buffer, m.header())
-	if err != nil {
-		return nil
-	}
-	return data
-}
+func (m *Message) Data() []byte { return wire.Payload(m.Buffer) }
 
 // Get returns a value that a coder or the caller attached to the message.
 // Values stay in this process unless a coder sends them.
@@ -254,6 +244,15 @@ type MessageCoder interface {
 	Decode(*Client, *Message) *Message
 }
 
+// NamedCoder is a MessageCoder that both ends must have to use it: its name travels
+// in the hello, and messages for a peer that did not say the same name, as none of
+// version 1 does, pass it by. The name is 1 to 64 characters without commas and
+// never changes. Decode gets every message and has to know which ones are its own.
+type NamedCoder interface {
+	MessageCoder
+	CoderName() string
+}
+
 // CheckedDecoder is a MessageCoder that says why it refuses a message. The
 // reason reaches the sender where the message's header can still be read. A
 // message beside the error is the start of the one refused, header and method at
@@ -268,6 +267,67 @@ type coderChain struct {
 	coders []MessageCoder
 }
 
+const (
+	// maxCoders is how many coders a chain has at most.
+	maxCoders = 64
+	// maxCoderName is the length in bytes of the longest name of a coder.
+	maxCoderName = 64
+)
+
+func mustName(name string) {
+	if name == "" || len(name) > maxCoderName || strings.Contains(name, ",") {
+		panic(fmt.Sprintf("arpc: UseCoder: the name of a coder is 1 to %d bytes without commas, not %q", maxCoderName, name))
+	}
+}
+
+// names lists the coders that have one, as a hello has it.
+func (ch *coderChain) names() string {
+	if ch == nil {
+		return ""
+	}
+	var names []string
+	for _, coder := range ch.coders {
+		if named, ok := coder.(NamedCoder); ok {
+			names = append(names, named.CoderName())
+		}
+	}
+	return strings.Join(names, ",")
+}
+
+func coderNames(list string) []string {
+	if list == "" {
+		return nil
+	}
+	return strings.Split(list, ",")
+}
+
+// agreement says which coders of a chain the peer that said hello has not.
+type agreement struct {
+	chain   *coderChain
+	hello   *wire.Hello
+	missing uint64 // a bit for each coder
+}
+
+// missing returns the coders that messages of the connection pass by.
+func (ch *coderChain) missing(c *conn) uint64 {
+	hello := c.hello.Load()
+	if known := c.coders.Load(); known != nil && known.chain == ch && known.hello == hello {
+		return known.missing
+	}
+	known := &agreement{chain: ch, hello: hello}
+	var theirs []string
+	if hello != nil {
+		theirs = coderNames(hello.Coders)
+	}
+	for i, coder := range ch.coders {
+		if named, ok := coder.(NamedCoder); ok && !slices.Contains(theirs, named.CoderName()) {
+			known.missing |= 1 << i
+		}
+	}
+	c.coders.Store(known)
+	return known.missing
+}
+
 // errCoding is in the chain of errors of messages that cannot be coded.
 var errCoding = errors.New("coding")
 
@@ -276,13 +336,13 @@ func codingError(format string, args ...any) error {
 	return &Error{code: CodeInternal, msg: text, cause: errCoding, unsent: true}
 }
 
-func (ch *coderChain) encode(c *Client, m *Message) (out *Message, err error) {
+func (ch *coderChain) encode(c *conn, m *Message) (out *Message, err error) {
 	returned := false
 	defer func() {
 		if p := recover(); p != nil {
 			out, err = nil, codingError("arpc: a coder panicked on a message: %v", p)
 		} else if !returned {
-			c.conn.Load().fail(errGoexit) // whoever waits for the message hears of it
+			c.fail(errGoexit) // whoever waits for the message hears of it
 		}
 	}()
 	out, err = ch.encodeAll(c, m)
@@ -290,10 +350,14 @@ func (ch *coderChain) encode(c *Client, m *Message) (out *Message, err error) {
 	return out, err
 }
 
-func (ch *coderChain) encodeAll(c *Client, m *Message) (*Message, error) {
-	limit := c.Handler.MaxBodyLen() + len(m.Buffer) - wire.HeaderLen - m.MethodLen() - len(m.Data()) // metadata is not counted
-	for _, coder := range ch.coders {
-		if m = coder.Encode(c, m); m == nil {
+func (ch *coderChain) encodeAll(c *conn, m *Message) (*Message, error) {
+	missing := ch.missing(c)
+	limit := c.handler.MaxBodyLen() + len(m.Buffer) - wire.HeaderLen - m.MethodLen() - len(m.Data()) // metadata is not counted
+	for i, coder := range ch.coders {
+		if missing>>i&1 != 0 {
+			continue
+		}
+		if m = coder.Encode(c.client, m); m == nil {
 			return nil, codingError("arpc: coder %T refused to encode the message", coder)
 		}
 	}
@@ -348,15 +412,23 @@ func checkCoded(m *Message) error {
 	return nil
 }
 
-// frameFor returns the message as ch rewrites it for the wire, made once per
-// chain. The bytes are shared and never changed.
-func (m *Message) frameFor(ch *coderChain, c *Client) ([]byte, error) {
+// coding is what the same frame comes of.
+type coding struct {
+	chain   *coderChain
+	missing uint64
+}
+
+// frameFor returns the message as the connection's coders rewrite it, made once for
+// all that rewrite it alike. The bytes are shared and never changed.
+func (m *Message) frameFor(c *conn) ([]byte, error) {
+	ch := c.handler.snapshot().coders
 	if ch == nil {
 		return m.Buffer, nil
 	}
+	key := coding{ch, ch.missing(c)}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if b, ok := m.coded[ch]; ok {
+	if b, ok := m.coded[key]; ok {
 		return b, nil
 	}
 	out, err := ch.encode(c, m.clone())
@@ -364,8 +436,8 @@ func (m *Message) frameFor(ch *coderChain, c *Client) ([]byte, error) {
 		return nil, err
 	}
 	if m.coded == nil {
-		m.coded = make(map[*coderChain][]byte)
+		m.coded = make(map[coding][]byte)
 	}
-	m.coded[ch] = out.Buffer
+	m.coded[key] = out.Buffer
 	return out.Buffer, nil
 }

@@ -109,6 +109,15 @@ func ContextWithIdempotent(ctx context.Context) context.Context {
 	return withInfo(ctx, func(info *callInfo) { info.idempotent = true })
 }
 
+// IsIdempotent reports whether calls made with ctx may be run twice, as
+// ContextWithIdempotent or the method itself says. It is for interceptors.
+func IsIdempotent(ctx context.Context) bool { return infoOf(ctx).idempotent }
+
+// ResponseMetadataOf returns where calls made with ctx store the metadata of their
+// responses, as ContextWithResponseMetadata says; nil for nowhere. It is for
+// interceptors that call next more than once.
+func ResponseMetadataOf(ctx context.Context) *Metadata { return infoOf(ctx).response }
+
 // section encodes what the peer is to read of info, nil for nothing.
 func (info *callInfo) section() ([]byte, error) {
 	if info.trace.Parent == "" && len(info.metadata) == 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -219,18 +220,19 @@ func (o *outgoing) appendTo(dst []byte, features uint64) []byte {
 	if o.left > 0 {
 		timeout = wire.AppendTimeout(timeout, microseconds(o.left))
 	}
-	var lenSpace [maxSectionLen]byte
-	n := wire.AppendUvarintBody(lenSpace[:0], uint64(len(timeout)+len(o.section)))
+	start := len(dst)
+	dst = slices.Grow(dst, o.size())[:start+wire.HeaderLen]
+	dst = append(dst, o.method...)
+	dst = wire.AppendUvarintBody(dst, uint64(len(timeout)+len(o.section)))
+	dst = append(dst, timeout...)
+	dst = append(dst, o.section...)
+	dst = o.payload.appendTo(dst)
 	h := o.header
 	h.Flag |= wire.FlagMeta
 	h.MethodLen = byte(len(o.method))
-	h.BodyLen = uint32(len(o.method) + len(n) + len(timeout) + len(o.section) + o.payload.len())
-	dst = wire.AppendHeader(dst, h)
-	dst = append(dst, o.method...)
-	dst = append(dst, n...)
-	dst = append(dst, timeout...)
-	dst = append(dst, o.section...)
-	return o.payload.appendTo(dst)
+	h.BodyLen = uint32(len(dst) - start - wire.HeaderLen)
+	wire.PutHeader(dst[start:], h)
+	return dst
 }
 
 // microseconds rounds up, so that the peer does not give up before us.
@@ -243,8 +245,8 @@ func microseconds(d time.Duration) uint64 {
 // with its batch. It does not block in a write. When it returns nothing of the
 // payload is referred to any more.
 func (c *conn) send(ctx context.Context, o *outgoing) error {
-	if err := c.checkSize(o.body()); err != nil && !o.exempt() {
-		return unsent(err)
+	if n := o.body(); int64(n) > c.maxSend.Load() && !o.exempt() {
+		return unsent(c.tooLarge(n))
 	}
 	chain := c.handler.snapshot().coders
 	if chain != nil && o.whole == nil && !o.isPing() {
@@ -305,7 +307,7 @@ func (c *conn) sendCoded(ctx context.Context, o *outgoing, chain *coderChain) er
 	}
 	m := &Message{Buffer: o.appendTo(make([]byte, 0, o.size()), c.features)}
 	c.mu.Unlock()
-	m, err := chain.encode(c.client, m)
+	m, err := chain.encode(c, m)
 	if err != nil {
 		return err
 	}
@@ -335,15 +337,12 @@ func (c *conn) register(o *outgoing) bool {
 	return true
 }
 
-// checkSize says whether the peer and our own limit let a body pass.
-func (c *conn) checkSize(n int) error {
+// tooLarge is the error of a body over maxSend.
+func (c *conn) tooLarge(n int) error {
 	if n > c.settings.maxBody {
 		return bodyTooLarge(n, c.settings.maxBody)
 	}
-	if limit := c.maxSend.Load(); int64(n) > limit {
-		return Errorf(CodeResourceExhausted, "arpc: a body of %d bytes is over the peer's limit of %d (WithMaxBodyLen)", n, limit)
-	}
-	return nil
+	return Errorf(CodeResourceExhausted, "arpc: a body of %d bytes is over the peer's limit of %d (WithMaxBodyLen)", n, c.maxSend.Load())
 }
 
 // admit returns when there is room for the frame. Guarded by conn.mu, which it

@@ -29,10 +29,11 @@ const (
 
 // scratch is what a reader needs while it has work, and an idle one has not.
 type scratch struct {
-	buf  []byte
-	req  request
-	slab []Context // never reused: a Context outlives its handler
-	meta wire.Meta // of the frame in hand, if it carries any
+	buf   []byte
+	req   request
+	slab  []Context            // never reused: a Context outlives its handler
+	meta  wire.Meta            // of the frame in hand, if it carries any
+	calls [answersAtOnce]*call // whose answers are in hand
 }
 
 var scratchPool = sync.Pool{New: func() any { return &scratch{buf: make([]byte, readBuffer)} }}
@@ -68,8 +69,12 @@ type reader struct {
 	frame int        // number of the frame under way
 	armed armedFrame // what the read deadline was set for
 
-	readAt     int64 // when the bytes in hand came; 0: not looked up yet
-	sectionLen int   // bytes of metadata in the frame in hand
+	readAt     int64     // when the bytes in hand came; 0: not looked up yet
+	clock      int64     // when the clock was looked at last
+	unclocked  int       // how many deadlines were compared with that
+	sectionLen int       // bytes of metadata in the frame in hand
+	last       *route    // of the last message that had one of its own
+	lastSnap   *snapshot // that it is from
 
 	lost    bool    // the baton went to another reader in a hook
 	running running // what the handler on the reader is; set before the mark
@@ -169,7 +174,7 @@ func (r *reader) dispatchAll() bool {
 			r.r = r.w
 			return true
 		}
-		if int64(h.BodyLen) > r.limit(h) {
+		if (r.conn.phase != phaseOpen || int64(h.BodyLen) > int64(r.conn.settings.maxBody)) && int64(h.BodyLen) > r.limit(h) {
 			if !r.tooLarge(h, received) {
 				return true
 			}
@@ -180,14 +185,21 @@ func (r *reader) dispatchAll() bool {
 			r.need = n
 			return true
 		}
-		r.r += n // before the handler: whoever takes the baton goes on behind the frame
-		r.need = 0
-		r.frame++
-		if !r.dispatch(h, received[:n:n]) {
+		if !r.dispatch(h, r.next(n)) {
 			return false
 		}
 	}
 	return !r.lost
+}
+
+// next takes the frame of n bytes at the start of the buffer, before it is handled:
+// whoever takes the baton goes on behind it.
+func (r *reader) next(n int) []byte {
+	frame := r.s.buf[r.r : r.r+n : r.r+n]
+	r.r += n
+	r.need = 0
+	r.frame++
+	return frame
 }
 
 // isForeign reports whether a header cannot be that of what comes before the answer
@@ -280,7 +292,7 @@ func (r *reader) fill() error {
 		if n > 0 {
 			c.atWork.Store(true)
 			r.w += n
-			r.readAt = 0
+			r.readAt, r.unclocked = 0, clockEvery
 			c.received.Add(uint64(n))
 			return nil
 		}

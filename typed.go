@@ -124,10 +124,7 @@ func (n Notice[T]) Broadcast(server *Server, v *T, filter ...func(*Client) bool)
 // tells the caller, or of a notification this side, and reports false. Not every
 // codec takes an empty payload: v is left as it is then.
 func (ctx *Context) bindTyped(v any) bool {
-	if len(ctx.Body()) == 0 {
-		return true
-	}
-	err := ctx.Bind(v)
+	err := ctx.decodeTyped(v)
 	if err == nil {
 		return true
 	}
@@ -136,6 +133,16 @@ func (ctx *Context) bindTyped(v any) bool {
 		ctx.dropped(err)
 	}
 	return false
+}
+
+func (ctx *Context) decodeTyped(v any) error {
+	switch {
+	case len(ctx.Body()) > 0:
+		return ctx.Bind(v)
+	case ctx.looked().check != nil:
+		return ctx.looked().check(v)
+	}
+	return nil
 }
 
 // dropped tells of a notification that reached its route and cannot be handled.

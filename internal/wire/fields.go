@@ -18,8 +18,13 @@ var (
 // uvarintLen returns how many bytes v takes.
 func uvarintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
 
-// takeBytes reads a length and that many bytes from the start of b.
+// takeBytes reads a length, of one byte most of the time, and that many bytes from
+// the start of b.
 func takeBytes(b []byte) (value, rest []byte, err error) {
+	if len(b) > 0 && int(b[0]) <= min(len(b)-1, 0x7f) {
+		end := 1 + int(b[0])
+		return b[1:end:end], b[end:], nil
+	}
 	length, n := binary.Uvarint(b)
 	if n <= 0 {
 		return nil, nil, errUvarint

@@ -23,6 +23,7 @@ const (
 	helloVersion = 2
 
 	tagLineEnd = 15
+	lastTag    = 16
 	lineEnd    = "\r\n\r\n"
 )
 
@@ -48,6 +49,7 @@ type Hello struct {
 	Software    string // name and version, for people
 	Code        uint32 // why the hello is refused, in a Pong
 	Message     string // text beside Code
+	Coders      string // names of the coders it has that may be left out, separated by commas
 }
 
 // field returns where the value of a tag is kept, or nil for an unknown tag.
@@ -81,6 +83,8 @@ func (h *Hello) field(tag uint64) any {
 		return &h.Message
 	case 14:
 		return &h.MaxMetadata
+	case 16:
+		return &h.Coders
 	}
 	return nil
 }
@@ -91,7 +95,7 @@ func (h *Hello) field(tag uint64) any {
 func (h *Hello) Append(dst []byte, withLineEnd bool) []byte {
 	dst = append(dst, helloMark...)
 	dst = append(dst, helloVersion)
-	for tag := uint64(1); tag < tagLineEnd; tag++ {
+	for tag := uint64(1); tag <= lastTag; tag++ {
 		dst = appendHelloField(dst, tag, h.field(tag))
 	}
 	if withLineEnd {

@@ -64,6 +64,10 @@ func ParseMeta(section []byte) (m Meta, err error) {
 // Parse is ParseMeta into a Meta that is used again.
 func (m *Meta) Parse(section []byte) error {
 	*m = Meta{raw: section}
+	if us, ok := loneTimeout(section); ok {
+		m.HasTimeout, m.Timeout = true, us
+		return nil
+	}
 	for rest := section; len(rest) > 0; {
 		tag, value, after, err := takeField(rest)
 		if err == nil {
@@ -75,6 +79,15 @@ func (m *Meta) Parse(section []byte) error {
 		rest = after
 	}
 	return nil
+}
+
+// loneTimeout reads a section that holds nothing but the time left, as most do.
+func loneTimeout(section []byte) (us uint64, ok bool) {
+	if len(section) < 3 || section[0] != tagTimeout || int(section[1]) != len(section)-2 {
+		return 0, false
+	}
+	us, err := ParseUvarint(section[2:])
+	return us, err == nil
 }
 
 func (m *Meta) set(tag uint64, value []byte) (err error) {
@@ -208,6 +221,20 @@ func AppendFrameMeta[P ~string | ~[]byte](dst []byte, h Header, method string, s
 	dst = binary.AppendUvarint(dst, uint64(len(section)))
 	dst = append(dst, section...)
 	return append(dst, payload...)
+}
+
+// Payload returns the payload of a whole frame that passed Header.Check, nil if the
+// length of its metadata section does not fit.
+func Payload(frame []byte) []byte {
+	at := HeaderLen + int(frame[7])
+	if frame[6]&FlagMeta == 0 {
+		return frame[at:]
+	}
+	_, payload, err := takeBytes(frame[at:])
+	if err != nil {
+		return nil
+	}
+	return payload
 }
 
 // SplitMeta is Split for a frame that may hold a metadata section, nil if it

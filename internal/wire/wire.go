@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 const (
@@ -114,9 +115,10 @@ func PutHeader(b []byte, h Header) {
 
 // AppendHeader appends h to dst.
 func AppendHeader(dst []byte, h Header) []byte {
-	dst = binary.LittleEndian.AppendUint32(dst, h.BodyLen)
-	dst = append(dst, h.Reserved, h.Cmd, h.Flag, h.MethodLen)
-	return binary.LittleEndian.AppendUint64(dst, h.Seq)
+	n := len(dst)
+	dst = slices.Grow(dst, HeaderLen)[:n+HeaderLen]
+	PutHeader(dst[n:], h)
+	return dst
 }
 
 // AppendFrame appends a whole frame to dst. The lengths in h are set from
