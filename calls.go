@@ -413,7 +413,7 @@ func (r *reader) takeCalls(seq uint64) (n int) {
 			return n
 		}
 		h := wire.ParseHeader(rest)
-		if h.Command() != wire.CmdResponse || int64(h.BodyLen) > int64(c.settings.maxBody) || len(rest) < h.FrameLen() || h.Check() != nil {
+		if h.Command() != wire.CmdResponse || int64(h.BodyLen) > int64(c.settings.maxBody) || len(rest) < h.FrameLen() || h.Reserved != 0 || h.Check() != nil {
 			return n
 		}
 		at, seq = at+h.FrameLen(), h.Seq
@@ -425,12 +425,14 @@ func (c *conn) now() int64 { return int64(time.Since(c.born)) }
 
 // deadlineIn returns the connection's time after d, 0 for no deadline.
 func (c *conn) deadlineIn(d time.Duration) int64 {
-	now := c.now()
-	if d <= 0 || int64(d) > math.MaxInt64-now {
+	if d <= 0 || d > maxDeadline {
 		return 0
 	}
-	return now + int64(d)
+	return c.now() + int64(d)
 }
+
+// maxDeadline is the longest timeout that is not as good as none.
+const maxDeadline = math.MaxInt64 / 2
 
 // expireAt has the sweeper look at the table at t or before. There is no timer
 // per call: one per connection stands at the earliest deadline, and is moved

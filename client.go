@@ -214,6 +214,7 @@ func (c *Client) invoke(ctx context.Context, info *callInfo, timeout time.Durati
 		return err
 	}
 	body := o.payload
+	defer body.release()
 	var lost error // of the first attempt of an idempotent call
 	for {
 		cn, left, err := c.acquire(ctx, timeout, info)
@@ -297,7 +298,7 @@ func (c *Client) prepare(o *outgoing, info *callInfo, h wire.Header, method stri
 			return unsent(err)
 		}
 	}
-	o.header, o.method, o.begins = h, method, true
+	o.header, o.method, o.begins, o.values = h, method, true, info.values
 	return nil
 }
 
@@ -325,6 +326,7 @@ func (c *Client) invokeAsync(info *callInfo, method string, req any, callback fu
 	if err := c.prepare(&o, info, wire.Header{Cmd: wire.CmdRequest, Flag: wire.FlagAsync}, method, req); err != nil {
 		return err
 	}
+	defer o.payload.release()
 	for {
 		cn, left, err := c.acquire(context.Background(), timeout, info)
 		if err != nil {
@@ -363,6 +365,7 @@ func (c *Client) interceptAsync(snap *snapshot, method string, req any, callback
 		return unsent(err)
 	}
 	body := p.appendTo(make([]byte, 0, p.len()))
+	p.release()
 	go func() {
 		var rsp []byte
 		var md asyncMetadata
@@ -449,6 +452,7 @@ func (c *Client) tell(ctx context.Context, info *callInfo, timeout time.Duration
 	if err := c.prepare(&o, info, wire.Header{Cmd: wire.CmdNotify, Flag: wire.FlagAsync, Seq: c.seq.Add(1)}, method, v); err != nil {
 		return err
 	}
+	defer o.payload.release()
 	o.noWait = timeout == TimeZero
 	return c.told(c.sendOn(ctx, timeout, info, &o, nil))
 }
@@ -512,7 +516,7 @@ func (c *Client) PushMsg(msg *Message, timeout time.Duration) error {
 	case timeout < 0:
 		return unsent(Errorf(CodeInvalidArgument, "arpc: the timeout of a message must not be negative: %v", timeout))
 	}
-	o := outgoing{noWait: timeout == TimeZero, begins: true}
+	o := outgoing{noWait: timeout == TimeZero, begins: true, shared: true}
 	return c.told(c.sendOn(context.Background(), timeout, &noInfo, &o, msg))
 }
 

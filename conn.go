@@ -22,6 +22,7 @@ type conn struct {
 	client   *Client
 	handler  *Handler
 	settings *settings // in force when the connection was made
+	watchdog *watchdog
 	hooks    *hooks
 	nc       net.Conn
 	raw      *rawConn  // nil unless nc is a TCP or Unix socket
@@ -31,31 +32,31 @@ type conn struct {
 	ready    chan struct{} // closed when the connected hooks have returned
 	done     chan struct{} // closed by fail
 
-	mark     atomic.Uint64 // who has the baton: see baton.go
-	passing  sync.Mutex    // held while the baton changes hands
-	watched  atomic.Bool
-	received atomic.Uint64 // bytes, since the start
-	inflight atomic.Int64  // calls.n, to look at without mu
-
-	atWork    atomic.Bool  // the reader has bytes to look at
-	draining  atomic.Bool  // new requests are refused
-	stopping  atomic.Bool  // stopped by this side: nothing more is dispatched
-	handling  atomic.Int64 // requests and notifications off the reader
-	heldBytes atomic.Int64 // their bytes
-	room      room         // where the reader waits at the limits of the two
-
-	maxSend     atomic.Int64 // longest body, in bytes, that the peer takes and we may send
-	streamBytes atomic.Int64 // of stream messages that wait for Recv
-
-	stage          atomic.Int32 // see stageOpening
+	// Looked at by all who send, seldom changed.
+	stopping       atomic.Bool // stopped by this side: nothing more is dispatched
+	draining       atomic.Bool // new requests are refused
+	cancels        atomic.Bool // Cancel may be sent and come
+	knowsDeadlines atomic.Bool // the peer is told the time that is left
+	leaving        atomic.Bool // the peer wants nothing new on this connection
+	acked          atomic.Bool // the peer begins nothing new
+	ended          atomic.Bool // done is closed, or about to be
+	watched        atomic.Bool
 	saidHello      atomic.Bool
+	stage          atomic.Int32               // see stageOpening
+	maxSend        atomic.Int64               // longest body, in bytes, that the peer takes and we may send
 	hello          atomic.Pointer[wire.Hello] // nil for a peer of version 1
 	coders         atomic.Pointer[agreement]  // as it was found last
-	cancels        atomic.Bool                // Cancel may be sent and come
-	knowsDeadlines atomic.Bool                // the peer is told the time that is left
-	leaving        atomic.Bool                // the peer wants nothing new on this connection
-	acked          atomic.Bool                // the peer begins nothing new
+	passing        sync.Mutex                 // held while the baton changes hands
 	incoming       incoming
+
+	// Changed for each read, or each message.
+	mark        atomic.Uint64 // who has the baton: see baton.go
+	received    atomic.Uint64 // bytes, since the start
+	atWork      atomic.Bool   // the reader has bytes to look at
+	handling    atomic.Int64  // requests and notifications off the reader
+	heldBytes   atomic.Int64  // their bytes
+	streamBytes atomic.Int64  // of stream messages that wait for Recv
+	room        room          // where the reader waits at the limits of handling and heldBytes
 
 	// Owned by the holder of the baton.
 	reader       *reader
@@ -75,6 +76,7 @@ type conn struct {
 	locked     bool // the peer is not let in yet
 	out        output
 	calls      callTable
+	inflight   atomic.Int64 // calls.n, to look at without mu
 	pings      pings
 	away       chan struct{} // closed when either end goes away; nil: nobody asked
 	isAway     bool
@@ -93,9 +95,10 @@ type conn struct {
 	lastMark  uint64
 	idleTicks int
 
-	adopted   bool        // it was its dialled client's; guarded by client.mu
-	keepalive *time.Timer // guarded by mu
-	idle      *time.Timer // guarded by mu
+	adopted     bool        // it was its dialled client's; guarded by client.mu
+	toBeFlushed bool        // it is in the list; guarded by flushers.mu
+	keepalive   *time.Timer // guarded by mu
+	idle        *time.Timer // guarded by mu
 }
 
 func newConn(client *Client, nc net.Conn, dialled bool) *conn {
@@ -113,6 +116,7 @@ func newConn(client *Client, nc net.Conn, dialled bool) *conn {
 		done:       make(chan struct{}),
 		readerDone: make(chan struct{}),
 	}
+	c.watchdog = watchdogOf(c.handler, c.born)
 	c.maxSend.Store(int64(c.settings.maxBody))
 	c.locked = c.demandsHello()
 	c.calls = newCallTable(uint16(client.Handler.conns.Add(1)), &c.inflight)
@@ -310,6 +314,7 @@ func (c *conn) fail(err error) {
 		return
 	}
 	c.cause = err
+	c.ended.Store(true)
 	waiting := c.calls.takeAll()
 	offered := c.out.offered()
 	c.flushed = make(chan struct{})
@@ -339,7 +344,7 @@ func (c *conn) fail(err error) {
 
 // over runs on the last reader, after the last message was dispatched.
 func (c *conn) over() {
-	c.handler.watchdog.forget(c)
+	c.watchdog.forget(c)
 	c.handler.open.remove(c)
 	if c.client.server != nil {
 		c.client.server.removed(c.client)

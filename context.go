@@ -253,6 +253,7 @@ func (ctx *Context) respond(v any, failed bool) error {
 		return ctx.respondError(err)
 	}
 	p, err := encode(ctx.Client.Codec, v)
+	defer p.release()
 	return ctx.respondPayload(p, err, failed)
 }
 
@@ -313,6 +314,7 @@ func (ctx *Context) response(o *outgoing, p payload, failed bool) {
 		o.header.Flag |= wire.FlagError
 	}
 	o.method, o.payload, o.mark = ctx.rt.method, p, ctx.mark
+	o.values = ctx.Message.values
 	if md := ctx.looked().metadata.Load(); md != nil {
 		o.section = md.section
 	}
@@ -386,10 +388,13 @@ func (ctx *Context) Next() {
 // Abort stops the chain behind the function that calls it.
 func (ctx *Context) Abort() { ctx.index = aborted }
 
-// Get returns a value that Set stored for this message.
+// Get returns a value that Set stored for this message, or that came with it, as
+// Message.Get has it.
 func (ctx *Context) Get(key any) (any, bool) {
-	v, ok := ctx.looked().values[key]
-	return v, ok
+	if v, ok := ctx.looked().values[key]; ok {
+		return v, true
+	}
+	return ctx.Message.Get(key)
 }
 
 // Set stores a value for what runs behind this function in the chain.

@@ -126,6 +126,37 @@ func BenchmarkLargeBody(b *testing.B) {
 	}
 }
 
+// Messages for 200 subscribers, up to 64 on their way to each.
+func BenchmarkBroadcast(b *testing.B) {
+	const subscribers, ahead = 200, 64
+	for name, d := range map[string]decisions{"flushers": {}, "at-once": {neverShare: true}} {
+		b.Run(name, func(b *testing.B) {
+			s, c := benchPair(b, decided(d))
+			addr := c.Conn().RemoteAddr().String()
+			var got sync.WaitGroup
+			h := NewHandler()
+			h.Handle("/news", func(*Context) { got.Done() })
+			for range subscribers {
+				c, err := NewClient(func() (net.Conn, error) { return net.Dial("tcp", addr) }, WithHandler(h))
+				require.NoError(b, err)
+				b.Cleanup(c.Stop)
+			}
+			theirs := func(to *Client) bool { return to.Conn().RemoteAddr().String() != c.Conn().LocalAddr().String() }
+			require.Eventually(b, func() bool { return len(s.Clients()) == subscribers+1 }, 10*time.Second, time.Millisecond)
+			b.ResetTimer()
+			for n := 0; n < b.N; n += ahead {
+				some := min(ahead, b.N-n)
+				got.Add(subscribers * some)
+				for range some {
+					require.NoError(b, s.Broadcast("/news", "something has happened", theirs))
+				}
+				got.Wait()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*subscribers), "ns/delivery")
+		})
+	}
+}
+
 // What an idle connection costs, both ends, in bytes of heap and stacks.
 func BenchmarkIdleConnection(b *testing.B) {
 	for name, d := range map[string]decisions{"raw": {}, "net.Conn": {neverRaw: true}} {

@@ -2,6 +2,7 @@ package arpc
 
 import (
 	"context"
+	"fmt"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ func (r *reader) dispatch(h wire.Header, frame []byte) bool {
 		}
 	}
 	snap := c.handler.snapshot()
+	r.values = nil
 	if snap.coders == nil || isPing(h) {
 		return r.dispatchPlain(snap, h, frame)
 	}
@@ -35,6 +37,7 @@ func (r *reader) dispatch(h wire.Header, frame []byte) bool {
 		r.malformed(h, m.Buffer, receivedTooLarge(h.BodyLen, c.settings.maxBody))
 		return true
 	}
+	r.values = m.values
 	return r.dispatchPlain(snap, h, m.Buffer)
 }
 
@@ -82,6 +85,10 @@ func (r *reader) dispatchPlain(snap *snapshot, h wire.Header, frame []byte) bool
 	c.useful = true
 	if err := h.Check(); err != nil {
 		r.malformed(h, frame, Errorf(CodeInvalidArgument, "arpc: malformed frame: %w", err))
+		return true
+	}
+	if h.Reserved != 0 {
+		r.undecodable(h, frame, fmt.Errorf("no coder of this side reads what the bits %#02x of the reserved byte mark", h.Reserved))
 		return true
 	}
 	if err := r.readMeta(&h, frame); err != nil {
@@ -273,6 +280,7 @@ func (r *reader) handle(snap *snapshot, h wire.Header, frame []byte) bool {
 			return true
 		}
 		j := newJob(c, rt, h, frame, deadline)
+		j.req.msg.values = r.values
 		j.gate = c.gate
 		r.spawn(j, ordered)
 		return true
@@ -411,7 +419,7 @@ func (r *reader) handleHere(rt *route, h wire.Header, frame []byte, deadline int
 	c := r.conn
 	s := r.s
 	ctx := s.context()
-	s.req.msg.Buffer = frame
+	s.req.msg.Buffer, s.req.msg.values = frame, r.values
 	ctx.init(c, &s.req, rt, h, deadline)
 	r.running = running{ordered: ordered, held: len(frame), pace: rt.slow, ctx: ctx}
 	acked := c.acked.Load() // while the baton is here: what came before the acknowledgement is served
@@ -534,6 +542,7 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 	}
 	if c.callbackPace.slow() || c.gate != nil {
 		j := newJob(c, nil, h, frame, 0)
+		j.req.msg.values = r.values
 		j.ctx.callback = k.callback
 		c.hold(len(frame))
 		r.spawn(j, false)
@@ -541,7 +550,7 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 	}
 	s := r.s
 	ctx := s.context()
-	s.req.msg.Buffer = frame
+	s.req.msg.Buffer, s.req.msg.values = frame, r.values
 	r.running = running{held: len(frame), pace: &c.callbackPace}
 	mark := r.begin(true)
 	ctx.init(c, &s.req, nil, h, 0)

@@ -29,7 +29,8 @@ type Handler struct {
 	// The snapshot that messages are routed by; nil when a change is not in
 	// it yet.
 	published atomic.Pointer[snapshot]
-	watchdog  watchdog
+	flushers  flushers
+	watchdog  watchdog // of connections in a testing/synctest bubble
 	calls     callPool
 	conns     atomic.Uint32 // numbers the connections, from a random start
 	open      openConns

@@ -50,6 +50,7 @@ func newMessage(c codec.Codec, h wire.Header, method string, v any, maxBody int)
 		p, method = payload{}, "?"
 	}
 	m.Buffer = appendFrame(make([]byte, 0, wire.HeaderLen+len(method)+p.len()), h, method, p)
+	p.release()
 	return m
 }
 
@@ -253,6 +254,20 @@ type NamedCoder interface {
 	CoderName() string
 }
 
+// PerSendCoder is a MessageCoder whose result may leave once only, such as
+// encryption that numbers messages. A message that is pushed to many clients, or
+// many times, is encoded for each of them and each time.
+type PerSendCoder interface {
+	MessageCoder
+	PerSend() bool
+}
+
+// CheckedEncoder is a MessageCoder that says why it refuses to encode a message. The
+// sender gets the reason, with its code.
+type CheckedEncoder interface {
+	EncodeChecked(*Client, *Message) (*Message, error)
+}
+
 // CheckedDecoder is a MessageCoder that says why it refuses a message. The
 // reason reaches the sender where the message's header can still be read. A
 // message beside the error is the start of the one refused, header and method at
@@ -265,6 +280,17 @@ type CheckedDecoder interface {
 // coderChain is an immutable list of coders; its address is its identity.
 type coderChain struct {
 	coders []MessageCoder
+}
+
+// perSend reports whether what the chain makes for a peer that misses some of the
+// coders may leave once only.
+func (ch *coderChain) perSend(missing uint64) bool {
+	for i, coder := range ch.coders {
+		if p, ok := coder.(PerSendCoder); ok && missing>>i&1 == 0 && p.PerSend() {
+			return true
+		}
+	}
+	return false
 }
 
 const (
@@ -357,7 +383,13 @@ func (ch *coderChain) encodeAll(c *conn, m *Message) (*Message, error) {
 		if missing>>i&1 != 0 {
 			continue
 		}
-		if m = coder.Encode(c.client, m); m == nil {
+		if checked, ok := coder.(CheckedEncoder); ok {
+			out, err := checked.EncodeChecked(c.client, m)
+			if err != nil {
+				return nil, &Error{code: codeOr(err, CodeInternal), msg: "arpc: a message cannot be encoded: " + err.Error(), cause: errors.Join(errCoding, err), unsent: true}
+			}
+			m = out
+		} else if m = coder.Encode(c.client, m); m == nil {
 			return nil, codingError("arpc: coder %T refused to encode the message", coder)
 		}
 	}
@@ -426,6 +458,13 @@ func (m *Message) frameFor(c *conn) ([]byte, error) {
 		return m.Buffer, nil
 	}
 	key := coding{ch, ch.missing(c)}
+	if ch.perSend(key.missing) {
+		out, err := ch.encode(c, m.clone())
+		if err != nil {
+			return nil, err
+		}
+		return out.Buffer, nil
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if b, ok := m.coded[key]; ok {

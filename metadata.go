@@ -27,6 +27,7 @@ type callInfo struct {
 	metadata   Metadata
 	response   *Metadata
 	trace      Trace
+	values     map[any]any
 	wait       waitMode
 	idempotent bool
 }
@@ -68,6 +69,18 @@ func ContextWithMetadata(ctx context.Context, md Metadata) context.Context {
 		maps.Copy(all, info.metadata)
 		maps.Copy(all, md)
 		info.metadata = all
+	})
+}
+
+// ContextWithValues has calls and notifications begun with the returned context
+// carry values for coders, as Message.Set does for messages that are pushed. They
+// stay in this process unless a coder sends them.
+func ContextWithValues(ctx context.Context, values map[any]any) context.Context {
+	return withInfo(ctx, func(info *callInfo) {
+		all := make(map[any]any, len(info.values)+len(values))
+		maps.Copy(all, info.values)
+		maps.Copy(all, values)
+		info.values = all
 	})
 }
 

@@ -3,6 +3,7 @@ package arpc
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -68,6 +69,7 @@ type output struct {
 	inHand   int           // frames that the flusher has in hand
 	apart    bool          // these are urgent ones, which are not counted
 	flushing bool          // somebody flushes, or is about to
+	inLine   bool          // that is one of the flushers, whom anybody may forestall
 	closed   bool          // nothing more is sent, the end is near
 	batched  bool          // the last write carried more than one frame
 	space    chan struct{} // closed when there is room again; nil when nobody waits
@@ -148,8 +150,9 @@ type outgoing struct {
 	method  string
 	section []byte // metadata, for a peer that understands it
 	payload payload
-	whole   []byte // the whole frame instead of the four above
-	coded   bool   // coders made it
+	whole   []byte      // the whole frame instead of the four above
+	values  map[any]any // for coders
+	coded   bool        // coders made it
 
 	call    *call         // registered when the frame is appended; nil for none
 	timeout time.Duration // for room and for the call; 0: none
@@ -158,6 +161,7 @@ type outgoing struct {
 	old     bool          // only for a peer that is of version 1 still
 	meets   *wire.Hello   // what the peer is known as behind this frame
 	noWait  bool          // fail with ErrOverstock rather than wait for room
+	shared  bool          // goes to many connections: a flusher writes it
 	reply   bool          // made by the engine on the reader: never waits
 	urgent  bool          // overtakes what waits, once the transport has
 	behind  uint64        // so many bytes
@@ -265,11 +269,17 @@ func (c *conn) send(ctx context.Context, o *outgoing) error {
 	if o.meets != nil {
 		c.learn(o.meets)
 	}
-	if c.out.flushing || tail == nil && c.readerFlushes(o) {
+	if c.out.flushing && (!c.out.inLine || o.shared) || tail == nil && c.readerFlushes(o) {
 		c.mu.Unlock()
 		return nil
 	}
-	c.out.flushing = true
+	shared := o.shared && !c.settings.decisions.neverShare
+	c.out.flushing, c.out.inLine = true, shared
+	if shared {
+		c.mu.Unlock()
+		c.handler.flushers.add(c)
+		return nil
+	}
 	if tail != nil {
 		buf := c.out.take()
 		c.out.writing += len(tail)
@@ -305,7 +315,7 @@ func (c *conn) sendCoded(ctx context.Context, o *outgoing, chain *coderChain) er
 		}
 		c.register(o)
 	}
-	m := &Message{Buffer: o.appendTo(make([]byte, 0, o.size()), c.features)}
+	m := &Message{Buffer: o.appendTo(make([]byte, 0, o.size()), c.features), values: maps.Clone(o.values)}
 	c.mu.Unlock()
 	m, err := chain.encode(c, m)
 	if err != nil {
@@ -472,7 +482,7 @@ func (c *conn) appendFrame(o *outgoing) (tail []byte) {
 	fill := c.out.buffer()
 	fill.frames++
 	c.out.frames++
-	direct := c.raw != nil && !c.out.flushing && !c.settings.decisions.alwaysCopy
+	direct := c.raw != nil && !c.out.flushing && !o.shared && !c.settings.decisions.alwaysCopy
 	switch {
 	case o.whole != nil && direct && len(o.whole) >= largeBody:
 		return o.whole
@@ -507,11 +517,11 @@ func (c *conn) appendUrgent(o *outgoing) {
 // the reader calls it, when it has no complete frame left.
 func (c *conn) flushPending() {
 	c.mu.Lock()
-	if c.out.fill == nil || c.out.flushing || c.cause != nil {
+	if c.out.fill == nil || c.out.flushing && !c.out.inLine || c.cause != nil {
 		c.mu.Unlock()
 		return
 	}
-	c.out.flushing = true
+	c.out.flushing, c.out.inLine = true, false
 	c.mu.Unlock()
 	c.flush(nil, nil)
 }
@@ -559,25 +569,34 @@ func (c *conn) flushAll(buf *buffer, tail []byte) {
 			go c.flushWaiting(buf, nil)
 			return
 		}
-		n, err := c.tryWrite(buf.b)
-		if err == nil && n == len(buf.b) && len(tail) > 0 {
-			var more int
-			more, err = c.tryWrite(tail)
-			n += more
-		}
-		total := len(buf.b) + len(tail)
-		c.written(n)
-		if err != nil {
-			c.writeFailed(err)
+		if !c.writeNow(buf, tail) {
 			return
 		}
-		if n < total {
-			c.handOver(buf, tail, n)
-			return
-		}
-		c.recycle(buf)
 		buf, tail = nil, nil
 	}
+}
+
+// writeNow writes buf and tail to a socket as far as it takes them, and reports
+// whether that was all. If not, the flush is somebody else's, or over.
+func (c *conn) writeNow(buf *buffer, tail []byte) bool {
+	n, err := c.tryWrite(buf.b)
+	if err == nil && n == len(buf.b) && len(tail) > 0 {
+		var more int
+		more, err = c.tryWrite(tail)
+		n += more
+	}
+	total := len(buf.b) + len(tail)
+	c.written(n)
+	switch {
+	case err != nil:
+		c.writeFailed(err)
+		return false
+	case n < total:
+		c.handOver(buf, tail, n)
+		return false
+	}
+	c.recycle(buf)
+	return true
 }
 
 // handOver leaves all but the first n bytes of buf and tail to a goroutine.
@@ -635,7 +654,7 @@ func (c *conn) nextOutput() *buffer {
 
 // endFlush gives the buffers back. Guarded by conn.mu.
 func (c *conn) endFlush() {
-	c.out.flushing = false
+	c.out.flushing, c.out.inLine = false, false
 	for _, b := range append(c.out.full, c.out.spare, c.out.fill, c.out.urgent) {
 		putOutput(b)
 	}
@@ -700,6 +719,13 @@ func (c *conn) writeAll(b []byte) error {
 	size := writeChunk
 	if c.raw != nil {
 		size = socketChunk
+	}
+	if c.raw != nil { // most of the time there is room, and no deadline needed
+		n, err := c.tryWrite(b)
+		c.written(n)
+		if b = b[n:]; err != nil || len(b) == 0 {
+			return err
+		}
 	}
 	progress := time.Now()
 	for len(b) > 0 {

@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"syscall"
+	"time"
 )
 
 // rawConn reads and writes a socket without waiting, which net.Conn cannot:
@@ -19,6 +21,7 @@ type rawConn struct {
 	reader   *reader
 	n        int
 	readErr  error
+	pollEnd  time.Time // of WithBusyPoll
 
 	// Owned by the flusher.
 	writeOnce func(fd uintptr) bool
@@ -46,7 +49,7 @@ func rawOf(nc net.Conn) *rawConn {
 // read reads into the reader's buffer and returns the number of bytes. 0 bytes
 // and no error mean that the reader is to prepare for a wait and call again.
 func (raw *rawConn) read(r *reader) (int, error) {
-	raw.reader, raw.n, raw.readErr = r, 0, nil
+	raw.reader, raw.n, raw.readErr, raw.pollEnd = r, 0, nil, time.Time{}
 	if err := raw.rc.Read(raw.readOnce); err != nil {
 		return 0, err
 	}
@@ -62,6 +65,8 @@ func (raw *rawConn) tryReadFD(fd uintptr) bool {
 		switch {
 		case err == syscall.EINTR:
 			continue
+		case err == syscall.EAGAIN && raw.looksAgain():
+			continue
 		case err == syscall.EAGAIN:
 			atWork.Store(false)
 			return !raw.reader.mayWait()
@@ -74,6 +79,24 @@ func (raw *rawConn) tryReadFD(fd uintptr) bool {
 		}
 		return true
 	}
+}
+
+// looksAgain lets others run and reports whether WithBusyPoll says to look again
+// instead of waiting.
+func (raw *rawConn) looksAgain() bool {
+	c := raw.reader.conn
+	if c.settings.busyPoll == 0 || c.ended.Load() {
+		return false
+	}
+	now := time.Now()
+	if raw.pollEnd.IsZero() {
+		raw.pollEnd = now.Add(c.settings.busyPoll)
+	}
+	if now.After(raw.pollEnd) {
+		return false
+	}
+	runtime.Gosched()
+	return true
 }
 
 // tryWrite writes what the socket takes at once, which may be nothing.

@@ -76,6 +76,8 @@ type reader struct {
 	last       *route    // of the last message that had one of its own
 	lastSnap   *snapshot // that it is from
 
+	values map[any]any // that coders attached to the frame in hand
+
 	lost    bool    // the baton went to another reader in a hook
 	running running // what the handler on the reader is; set before the mark
 }

@@ -11,15 +11,10 @@ import (
 // usable returns the connection to send on, nil if there is none.
 func (c *Client) usable() *conn {
 	cn := c.conn.Load()
-	if c.closing.Load() || cn.leaving.Load() {
+	if c.closing.Load() || cn.leaving.Load() || cn.ended.Load() {
 		return nil
 	}
-	select {
-	case <-cn.done:
-		return nil
-	default:
-		return cn
-	}
+	return cn
 }
 
 // acquire returns the connection to send on, and what is left of the timeout. It

@@ -216,6 +216,7 @@ func (s *Stream) SendContext(ctx context.Context, v any) error {
 	if err != nil {
 		return unsent(err)
 	}
+	defer p.release()
 	o := outgoing{header: s.header(0), method: s.method, payload: p}
 	if err := s.mayBegin(); err != nil {
 		return err

@@ -3,14 +3,30 @@ package arpc
 import (
 	"errors"
 	"io"
+	"sync"
 
 	"github.com/arpc-go/arpc/codec"
 )
 
 // payload is an encoded value: bytes or a string, whichever spares a copy.
 type payload struct {
-	b []byte
-	s string
+	b   []byte
+	s   string
+	buf *[]byte // pooled memory that b lies in, nil: none
+}
+
+// encodePool has the memory that codecs append to.
+var encodePool = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxEncoded is the capacity in bytes of what goes back to encodePool.
+const maxEncoded = 64 << 10
+
+// release gives pooled memory back, once, when nothing refers to the payload any
+// more. Without it the memory is garbage.
+func (p payload) release() {
+	if p.buf != nil && cap(*p.buf) <= maxEncoded {
+		encodePool.Put(p.buf)
+	}
 }
 
 func (p payload) len() int { return len(p.b) + len(p.s) }
@@ -42,11 +58,22 @@ func encode(c codec.Codec, v any) (payload, error) {
 	case error:
 		return payload{s: publicText(v)}, nil
 	}
-	b, err := c.Marshal(v)
+	return marshal(c, v)
+}
+
+func marshal(c codec.Codec, v any) (p payload, err error) {
+	if a, ok := c.(codec.Appender); ok {
+		p.buf = encodePool.Get().(*[]byte)
+		p.b, err = a.MarshalAppend((*p.buf)[:0], v)
+		*p.buf = p.b
+	} else {
+		p.b, err = c.Marshal(v)
+	}
 	if err != nil {
+		p.release()
 		return payload{}, Errorf(CodeInternal, "arpc: encode %T: %w", v, err)
 	}
-	return payload{b: b}, nil
+	return p, nil
 }
 
 // decode stores data in the value that v points to. Nothing of data is kept.
