@@ -46,6 +46,22 @@ func BenchmarkMarshal(b *testing.B) {
 	}
 }
 
+func BenchmarkMarshalAppend(b *testing.B) {
+	for value, v := range small {
+		for _, c := range codecs {
+			b.Run(value+"/"+c.name, func(b *testing.B) {
+				buf := make([]byte, 0, 4096)
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := codec.MarshalAppend(c.Codec, buf, v); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
 func BenchmarkUnmarshal(b *testing.B) {
 	for value, v := range small {
 		data, err := codec.JSON{}.Marshal(v)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/arpc-go/arpc/codec"
 )
@@ -53,6 +54,32 @@ func ExampleSetCodec() {
 	fmt.Println(string(data), err)
 	// Output:
 	// {"a":1,"b":2} <nil>
+}
+
+// Raw takes what is bytes already, and refuses the rest.
+func ExampleRaw() {
+	data, err := codec.Raw{}.Marshal(netip.MustParseAddr("192.0.2.1"))
+	fmt.Println(data, err)
+
+	var addr netip.Addr
+	err = codec.Raw{}.Unmarshal(data, &addr)
+	fmt.Println(addr, err)
+
+	_, err = codec.Raw{}.Marshal(struct{ X int }{1})
+	fmt.Println(err)
+	// Output:
+	// [192 0 2 1] <nil>
+	// 192.0.2.1 <nil>
+	// encode raw: struct { X int } is neither bytes nor a string nor an encoding.BinaryMarshaler
+}
+
+// A codec that can append spares an allocation and a copy.
+func ExampleMarshalAppend() {
+	frame := append(make([]byte, 0, 64), "head:"...)
+	frame, err := codec.MarshalAppend(codec.JSON{}, frame, []string{"a", "b"})
+	fmt.Println(string(frame), err)
+	// Output:
+	// head:["a","b"] <nil>
 }
 
 // Gob is a codec of a few lines around a library.

@@ -91,6 +91,9 @@ func against[T any](t *testing.T, payloads ...[]byte) {
 	standard, err := json.Marshal(&want)
 	require.NoError(t, err)
 	require.JSONEq(t, string(standard), string(encoded))
+	appended, err := codec.JSON{}.MarshalAppend([]byte("["), &want)
+	require.NoError(t, err)
+	require.JSONEq(t, "["+string(standard)+"]", string(appended)+"]")
 	var back, standardBack T
 	require.NoError(t, codec.JSON{}.Unmarshal(encoded, &back))
 	require.NoError(t, json.Unmarshal(standard, &standardBack))

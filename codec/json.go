@@ -59,7 +59,17 @@ func (JSON) Marshal(v any) ([]byte, error) {
 			return data, nil
 		}
 	}
-	return marshalPlainHTML(v)
+	return appendJSON(nil, v, plainHTML)
+}
+
+// MarshalAppend appends the JSON encoding of v to dst. See [Appender].
+func (JSON) MarshalAppend(dst []byte, v any) ([]byte, error) {
+	if v != nil && planFor(reflect.TypeOf(v)).encode {
+		if data, ok := iterAppend(dst, v); ok {
+			return data, nil
+		}
+	}
+	return appendJSON(dst, v, plainHTML)
 }
 
 // Unmarshal fills v, a non-nil pointer, from data, which must hold one JSON
@@ -97,6 +107,24 @@ func iterMarshal(v any) (data []byte, ok bool) {
 	if cap(stream.Buffer()) <= maxPooled {
 		iter.ReturnStream(stream)
 	}
+	return data, ok
+}
+
+// iterAppend is iterMarshal behind dst, without a buffer between.
+func iterAppend(dst []byte, v any) (data []byte, ok bool) {
+	defer func() {
+		if recover() != nil {
+			data, ok = nil, false
+		}
+	}()
+	stream := iter.BorrowStream(nil)
+	own := stream.Buffer()
+	stream.SetBuffer(dst)
+	stream.WriteVal(v)
+	data = stream.Buffer()
+	ok = stream.Error == nil && utf8.Valid(data[len(dst):])
+	stream.SetBuffer(own)
+	iter.ReturnStream(stream)
 	return data, ok
 }
 

@@ -26,6 +26,11 @@ func (StdJSON) Marshal(v any) (data []byte, err error) {
 	return data, nil
 }
 
+// MarshalAppend appends what Marshal returns to dst. See [Appender].
+func (StdJSON) MarshalAppend(dst []byte, v any) ([]byte, error) {
+	return appendJSON(dst, v, escapedHTML)
+}
+
 // Unmarshal fills v as json.Unmarshal does. The error wraps that of
 // encoding/json, such as *json.SyntaxError or *json.UnmarshalTypeError.
 func (StdJSON) Unmarshal(data []byte, v any) (err error) {
@@ -41,14 +46,21 @@ func (StdJSON) Unmarshal(data []byte, v any) (err error) {
 
 var errNoData = errors.New("decode JSON: the payload is empty")
 
-// marshalPlainHTML is [StdJSON.Marshal] without the escaping of <, > and &.
-func marshalPlainHTML(v any) (data []byte, err error) {
+// Whether <, > and & are escaped, as those need who put JSON into HTML.
+const (
+	plainHTML   = false
+	escapedHTML = true
+)
+
+// appendJSON appends what encoding/json makes of v to dst.
+func appendJSON(dst []byte, v any, escapeHTML bool) (data []byte, err error) {
+	data = dst
 	defer panicToError("encode", &err)
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
+	buf := bytes.NewBuffer(dst)
+	enc := json.NewEncoder(buf)
+	enc.SetEscapeHTML(escapeHTML)
 	if err := enc.Encode(v); err != nil {
-		return nil, fmt.Errorf("encode JSON: %w", err)
+		return dst, fmt.Errorf("encode JSON: %w", err)
 	}
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }
