@@ -178,6 +178,23 @@ func (t *callTable) find(seq uint64) *slot {
 
 // take removes and returns the call with this number, nil if there is none.
 func (t *callTable) take(seq uint64) *call {
+	k := t.remove(seq)
+	if k != nil {
+		t.counted()
+	}
+	return k
+}
+
+// counted tells others of a change of n, and shrinks a table that became empty.
+func (t *callTable) counted() {
+	t.count.Store(int64(t.n))
+	if t.n == 0 && len(t.slots) > keepSlots {
+		t.shrink()
+	}
+}
+
+// remove is take for who calls counted when it is done.
+func (t *callTable) remove(seq uint64) *call {
 	s := t.find(seq)
 	if s == nil {
 		return nil
@@ -190,10 +207,6 @@ func (t *callTable) take(seq uint64) *call {
 		t.turns.wake()
 	}
 	t.n--
-	t.count.Store(int64(t.n))
-	if t.n == 0 && len(t.slots) > keepSlots {
-		t.shrink()
-	}
 	return k
 }
 
@@ -401,8 +414,9 @@ func (r *reader) takeCalls(seq uint64) (n int) {
 	at := r.r
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	defer c.calls.counted()
 	for {
-		k := c.calls.take(seq)
+		k := c.calls.remove(seq)
 		r.s.calls[n] = k
 		n++
 		if k == nil || k.callback != nil || alone || n == answersAtOnce {

@@ -215,6 +215,20 @@ func (c *Client) invoke(ctx context.Context, info *callInfo, timeout time.Durati
 	}
 	body := o.payload
 	defer body.release()
+	if cn := c.usable(); cn != nil && !info.idempotent { // nearly always, and all there is to it
+		o.timeout, o.left = timeout, timeLeft(ctx, timeout)
+		err := cn.roundTrip(ctx, &o, rsp, info)
+		if err == nil || !c.again(err, cn, info) {
+			return err
+		}
+		timeout = o.timeout
+	}
+	return c.invokeOn(ctx, info, timeout, &o, body, rsp)
+}
+
+// invokeOn sends a request on one connection after the other until it gets an
+// answer, or an error that is final.
+func (c *Client) invokeOn(ctx context.Context, info *callInfo, timeout time.Duration, o *outgoing, body payload, rsp any) error {
 	var lost error // of the first attempt of an idempotent call
 	for {
 		cn, left, err := c.acquire(ctx, timeout, info)
@@ -226,7 +240,7 @@ func (c *Client) invoke(ctx context.Context, info *callInfo, timeout time.Durati
 		if info.idempotent {
 			start = time.Now()
 		}
-		err = cn.roundTrip(ctx, &o, rsp, info)
+		err = cn.roundTrip(ctx, o, rsp, info)
 		timeout = o.timeout
 		switch {
 		case err == nil:

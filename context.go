@@ -44,8 +44,9 @@ type Context struct {
 	req      *request
 	gen      uint64 // of req
 	seq      uint64
-	mark     uint64 // under which the handler runs on the reader, 0: it does not
-	deadline int64  // of the caller, on the connection's clock, 0: none
+	mark     uint64       // under which the handler runs on the reader, 0: it does not
+	deadline int64        // of the caller, on the connection's clock, 0: none
+	sooner   atomic.Int64 // what SetTimeout made of deadline, 0: nothing
 	extra    atomic.Pointer[extras]
 	index    int32 // in rt.chain
 	cmd      byte
@@ -59,7 +60,6 @@ type extras struct {
 	values   map[any]any
 	check    func(any) error                  // of what Bind decodes, nil: none
 	metadata atomic.Pointer[responseMetadata] // nil: none
-	sooner   atomic.Int64                     // what SetDeadline made of deadline, 0: nothing
 	life     atomic.Pointer[lifetime]
 }
 

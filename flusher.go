@@ -73,18 +73,25 @@ func (c *conn) flushShared() {
 		return
 	}
 	buf := c.nextOutput()
-	if buf == nil || !c.writeNow(buf, nil) {
+	if buf == nil {
 		return
 	}
+	if n, ok := c.writeNow(buf, nil); ok && c.wroteShared(buf, n) {
+		c.handler.flushers.add(c)
+	}
+}
+
+// wroteShared is wrote for who leaves what is to be written next for later, and
+// reports whether there is anything.
+func (c *conn) wroteShared(buf *buffer, n int) (more bool) {
 	c.mu.Lock()
-	more := !c.out.empty() && c.cause == nil
-	if more {
+	defer c.mu.Unlock()
+	c.count(n)
+	c.keep(buf)
+	if more = !c.out.empty() && c.cause == nil; more {
 		c.out.inLine = true
 	} else {
 		c.endFlush()
 	}
-	c.mu.Unlock()
-	if more {
-		c.handler.flushers.add(c)
-	}
+	return more
 }

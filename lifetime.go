@@ -70,7 +70,7 @@ func (ctx *Context) lifetime() *lifetime {
 	if !ctx.live() { // endLife may have come too early to see it
 		l.end(context.Canceled)
 	}
-	if sooner := ctx.ends(); sooner != deadline { // SetDeadline, too
+	if sooner := ctx.ends(); sooner != deadline { // SetTimeout, too
 		l.endAt(ctx.conn.timeOf(sooner))
 	}
 	return l
@@ -110,24 +110,24 @@ func (ctx *Context) Deadline() (deadline time.Time, ok bool) {
 	return ctx.conn.timeOf(at), true
 }
 
-// SetDeadline has the Context end at t, unless its caller stops waiting before.
-// It is for middleware, which calls it before Next. It answers nobody, and it
-// cannot move a deadline back.
-func (ctx *Context) SetDeadline(t time.Time) {
-	at := max(int64(t.Sub(ctx.conn.born)), 1)
-	if old := ctx.ends(); old != 0 && old <= at || !ctx.live() {
-		return
+// SetTimeout has the Context end after d, unless its caller stops waiting before,
+// and reports whether it does not. It is for middleware, which calls it before Next.
+// It answers nobody, and it cannot move a deadline back.
+func (ctx *Context) SetTimeout(d time.Duration) (sooner bool) {
+	at := ctx.conn.now() + int64(max(d, 1))
+	if old := ctx.ends(); old != 0 && old <= at || at <= 0 || !ctx.live() {
+		return false
 	}
-	x := ctx.own()
-	x.sooner.Store(at)
-	if l := x.life.Load(); l != nil {
-		l.endAt(t)
+	ctx.sooner.Store(at)
+	if l := ctx.looked().life.Load(); l != nil {
+		l.endAt(ctx.conn.timeOf(at))
 	}
+	return true
 }
 
 // ends returns the deadline on the connection's clock, 0 for none.
 func (ctx *Context) ends() int64 {
-	if at := ctx.looked().sooner.Load(); at != 0 {
+	if at := ctx.sooner.Load(); at != 0 {
 		return at
 	}
 	return ctx.deadline

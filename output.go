@@ -522,8 +522,11 @@ func (c *conn) flushPending() {
 		return
 	}
 	c.out.flushing, c.out.inLine = true, false
+	buf := c.takeNext()
 	c.mu.Unlock()
-	c.flush(nil, nil)
+	if buf != nil {
+		c.flush(buf, nil)
+	}
 }
 
 // flush writes buf and tail, or what waits if buf is nil, and then what was
@@ -559,44 +562,52 @@ func (c *conn) flushAll(buf *buffer, tail []byte) {
 		go c.flushWaiting(buf, append([]byte(nil), tail...))
 		return
 	}
-	for round := 0; ; round++ {
-		if buf == nil {
-			if buf = c.nextOutput(); buf == nil {
-				return
-			}
-		}
+	if buf == nil {
+		buf = c.nextOutput()
+	}
+	for round := 0; buf != nil; round++ {
 		if round == flushRounds {
 			go c.flushWaiting(buf, nil)
 			return
 		}
-		if !c.writeNow(buf, tail) {
+		n, ok := c.writeNow(buf, tail)
+		if !ok {
 			return
 		}
-		buf, tail = nil, nil
+		buf, tail = c.wrote(buf, n), nil
 	}
 }
 
 // writeNow writes buf and tail to a socket as far as it takes them, and reports
 // whether that was all. If not, the flush is somebody else's, or over.
-func (c *conn) writeNow(buf *buffer, tail []byte) bool {
+func (c *conn) writeNow(buf *buffer, tail []byte) (n int, ok bool) {
 	n, err := c.tryWrite(buf.b)
 	if err == nil && n == len(buf.b) && len(tail) > 0 {
 		var more int
 		more, err = c.tryWrite(tail)
 		n += more
 	}
-	total := len(buf.b) + len(tail)
-	c.written(n)
 	switch {
 	case err != nil:
+		c.written(n)
 		c.writeFailed(err)
-		return false
-	case n < total:
+		return n, false
+	case n < len(buf.b)+len(tail):
+		c.written(n)
 		c.handOver(buf, tail, n)
-		return false
+		return n, false
 	}
-	c.recycle(buf)
-	return true
+	return n, true
+}
+
+// wrote notes that all n bytes in hand were written, and returns what is to be
+// written next, or ends the flush.
+func (c *conn) wrote(buf *buffer, n int) *buffer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count(n)
+	c.keep(buf)
+	return c.takeNext()
 }
 
 // handOver leaves all but the first n bytes of buf and tail to a goroutine.
@@ -621,12 +632,10 @@ func (c *conn) flushWaiting(buf *buffer, tail []byte) {
 }
 
 func (c *conn) writeOn(buf *buffer, tail []byte) {
-	for {
-		if buf == nil {
-			if buf = c.nextOutput(); buf == nil {
-				return
-			}
-		}
+	if buf == nil {
+		buf = c.nextOutput()
+	}
+	for buf != nil {
 		err := c.writeAll(buf.b)
 		if err == nil && len(tail) > 0 {
 			err = c.writeAll(tail)
@@ -635,8 +644,7 @@ func (c *conn) writeOn(buf *buffer, tail []byte) {
 			c.writeFailed(err)
 			return
 		}
-		c.recycle(buf)
-		buf, tail = nil, nil
+		buf, tail = c.wrote(buf, 0), nil // what was written is counted
 	}
 }
 
@@ -644,6 +652,11 @@ func (c *conn) writeOn(buf *buffer, tail []byte) {
 func (c *conn) nextOutput() *buffer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.takeNext()
+}
+
+// takeNext is nextOutput. Guarded by conn.mu.
+func (c *conn) takeNext() *buffer {
 	if c.out.empty() || c.cause != nil {
 		c.endFlush()
 		return nil
@@ -655,9 +668,12 @@ func (c *conn) nextOutput() *buffer {
 // endFlush gives the buffers back. Guarded by conn.mu.
 func (c *conn) endFlush() {
 	c.out.flushing, c.out.inLine = false, false
-	for _, b := range append(c.out.full, c.out.spare, c.out.fill, c.out.urgent) {
+	for _, b := range c.out.full {
 		putOutput(b)
 	}
+	putOutput(c.out.spare)
+	putOutput(c.out.fill)
+	putOutput(c.out.urgent)
 	c.out.full, c.out.spare, c.out.fill, c.out.urgent, c.out.waiting = nil, nil, nil, nil, 0
 	c.out.wake()
 	if c.flushed != nil {
@@ -665,11 +681,9 @@ func (c *conn) endFlush() {
 	}
 }
 
-// recycle keeps a written buffer for the next frames.
-func (c *conn) recycle(b *buffer) {
+// keep keeps a written buffer for the next frames. Guarded by conn.mu.
+func (c *conn) keep(b *buffer) {
 	b.b, b.frames = b.b[:0], 0
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.out.spare == nil {
 		c.out.spare = b
 		return
@@ -682,6 +696,11 @@ func (c *conn) recycle(b *buffer) {
 func (c *conn) written(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.count(n)
+}
+
+// count is written. Guarded by conn.mu.
+func (c *conn) count(n int) {
 	if c.out.apart {
 		return
 	}

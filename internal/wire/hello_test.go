@@ -19,7 +19,7 @@ func fullHello() wire.Hello {
 		MaxBody:  wire.DefaultMaxBodyLen, MaxInflight: 10_000, MaxStreams: 1000,
 		Window: 256 << 10, MaxMetadata: wire.DefaultMaxMeta,
 		Codec: "json", Compat: "shop/3", Credentials: []byte("\x00secret\xff"), Session: []byte("session"),
-		Name: "till 7", Software: "arpc-go 1.0", Code: math.MaxUint32, Message: "no",
+		Name: "till 7", Software: "arpc-go 1.0", Code: math.MaxUint32, Message: "no", Coders: "zstd,s2",
 	}
 }
 
@@ -35,6 +35,7 @@ func TestHelloBytes(t *testing.T) {
 		"largest number":   {wire.Hello{MaxBody: math.MaxUint64}, false, "ARPC\x02\x02\x0a" + strings.Repeat("\xff", 9) + "\x01"},
 		"tag 14 before 15": {wire.Hello{MaxMetadata: 128}, true, "ARPC\x02\x0e\x02\x80\x01\x0f\x04\r\n\r\n"},
 		"long text":        {wire.Hello{Name: strings.Repeat("n", 200)}, false, "ARPC\x02\x0a\xc8\x01" + strings.Repeat("n", 200)},
+		"tag 16 before 15": {wire.Hello{Coders: "s2"}, true, "ARPC\x02\x10\x02s2\x0f\x04\r\n\r\n"},
 		"refusal":          {wire.Hello{Code: 16, Message: "who?"}, false, "ARPC\x02\x0c\x01\x10\x0d\x04who?"},
 		"tags ascend": {
 			wire.Hello{
@@ -80,7 +81,7 @@ func TestParseHelloTolerates(t *testing.T) {
 		want wire.Hello
 	}{
 		"higher version":         {[]byte("ARPC\x09\x01\x01\x03"), wire.Hello{Features: 3}},
-		"unknown tags":           {record("\x00\x01x", "\x10\x02xx", "\x01\x01\x01", "\xc8\x01\x00"), wire.Hello{Features: 1}},
+		"unknown tags":           {record("\x00\x01x", "\x50\x02xx", "\x01\x01\x01", "\xc8\x01\x00"), wire.Hello{Features: 1}},
 		"largest tag":            {record(strings.Repeat("\xff", 9) + "\x01\x00"), wire.Hello{}},
 		"unknown feature bits":   {record("\x01\x02\x81\x20"), wire.Hello{Features: 1 | 1<<12}},
 		"the last counts":        {record("\x06\x04json", "\x02\x01\x01", "\x06\x07msgpack", "\x02\x01\x02"), wire.Hello{Codec: "msgpack", MaxBody: 2}},

@@ -57,7 +57,9 @@ func hellos2() []scenario2 {
 		Features: 15, MaxBody: 67108848, Codec: "json", Software: "arpc-go",
 		Code: 16, Message: "the token has expired", MaxMetadata: 16384,
 	}
+	zstd, s2 := hello2{Features: 15, Codec: "json", Coders: "zstd,s2", LineEnd: true}, hello2{Features: 15, Codec: "json", Coders: "s2"}
 	return []scenario2{
+		{"hello-coders", "the dialling side has two coders with names, the accepting side one of them: both use that one", []vector2{ping(zstd), pong(s2)}},
 		{"hello", "both ends say everything about themselves; tags ascend, the dialler's line end is last. 67108848 is f0 ff ff 1f as a uvarint: 7 bits a byte, the lowest first", []vector2{ping(client), pong(server)}},
 		{"hello-least", "a small client: metadata and Cancel, no streams with windows; the server takes all defaults and 0x0f of features. Record of the Ping: ARPC, 02, field 1 of 1 byte: 03", []vector2{ping(hello2{Features: 3}), pong(hello2{Features: 15})}},
 		{"hello-version-1", "a peer of version 1 ignores the record and answers with an empty Pong", []vector2{ping(hello2{Features: 15, LineEnd: true}), {Dir: down, Cmd: wire.CmdPong}}},
@@ -222,7 +224,7 @@ func tolerated2() []scenario2 {
 		request("tags in any order", "\x05\x01p\x02\x01\x03\x01\x01\x05", fields2{TimeoutUS: ref[uint64](5), Code: ref[uint32](3), TraceParent: "p"}),
 		request("of a number that comes twice the last counts", "\x01\x01\x09\x01\x01\x05", fields2{TimeoutUS: ref[uint64](5)}),
 		request("numbers longer than they need be", "\x81\x00\x82\x00\x85\x00", fields2{TimeoutUS: ref[uint64](5)}),
-		hello("version 3 with a field and a feature of its own", wire.CmdPing, "ARPC\x03\x01\x01\x17\x10\x01x", hello2{Features: 23}),
+		hello("version 3 with a field and a feature of its own", wire.CmdPing, "ARPC\x03\x01\x01\x17\x50\x01x", hello2{Features: 23}),
 		hello("tags in any order, the last of two counts", wire.CmdPing, "ARPC\x02\x06\x01a\x01\x01\x0f\x06\x04json", hello2{Features: 15, Codec: "json"}),
 		raw(window, "\x85\x80\x00"),
 		raw(method, ""),

@@ -60,6 +60,7 @@ type hello2 struct {
 	Code           uint32 `json:"code,omitempty"`
 	Message        string `json:"message,omitempty"`
 	MaxMetadata    uint64 `json:"max_metadata,omitempty"`
+	Coders         string `json:"coders,omitempty"`
 	LineEnd        bool   `json:"line_end,omitempty"`
 }
 
@@ -242,7 +243,7 @@ func (h *hello2) record(tb testing.TB) []byte {
 		Features: h.Features, MaxBody: h.MaxBody, MaxInflight: h.MaxInflight, MaxStreams: h.MaxStreams,
 		Window: h.Window, MaxMetadata: h.MaxMetadata, Codec: h.Codec, Compat: h.Compat,
 		Credentials: unhex(tb, h.CredentialsHex), Session: unhex(tb, h.SessionHex),
-		Name: h.Name, Software: h.Software, Code: h.Code, Message: h.Message,
+		Name: h.Name, Software: h.Software, Code: h.Code, Message: h.Message, Coders: h.Coders,
 	}
 	return hello.Append(nil, h.LineEnd)
 }
@@ -252,7 +253,7 @@ func helloOf(h wire.Hello, lineEnd bool) *hello2 {
 		Features: h.Features, MaxBody: h.MaxBody, MaxInflight: h.MaxInflight, MaxStreams: h.MaxStreams,
 		Window: h.Window, MaxMetadata: h.MaxMetadata, Codec: h.Codec, Compat: h.Compat,
 		CredentialsHex: hex.EncodeToString(h.Credentials), SessionHex: hex.EncodeToString(h.Session),
-		Name: h.Name, Software: h.Software, Code: h.Code, Message: h.Message, LineEnd: lineEnd,
+		Name: h.Name, Software: h.Software, Code: h.Code, Message: h.Message, Coders: h.Coders, LineEnd: lineEnd,
 	}
 }
 
