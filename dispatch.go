@@ -84,11 +84,11 @@ func (r *reader) dispatchPlain(snap *snapshot, h wire.Header, frame []byte) bool
 	}
 	c.useful = true
 	if err := h.Check(); err != nil {
-		r.malformed(h, frame, Errorf(CodeInvalidArgument, "arpc: malformed frame: %w", err))
+		r.malformed(h, frame, malformedFrame(err))
 		return true
 	}
 	if h.Reserved != 0 {
-		r.undecodable(h, frame, fmt.Errorf("no coder of this side reads what the bits %#02x of the reserved byte mark", h.Reserved))
+		r.undecodable(h, frame, errNoCoder(h.Reserved))
 		return true
 	}
 	if err := r.readMeta(&h, frame); err != nil {
@@ -107,13 +107,26 @@ func (r *reader) dispatchPlain(snap *snapshot, h wire.Header, frame []byte) bool
 	case wire.CmdStream:
 		c.streams.received(r, snap, h, frame)
 	case wire.CmdPing:
-		c.sendReply(&outgoing{header: wire.Header{Cmd: wire.CmdPong}, reply: true, urgent: true})
+		c.pong()
 	case wire.CmdPong:
 		c.ponged()
 	default:
 		r.control(h, frame)
 	}
 	return true
+}
+
+func malformedFrame(err error) error {
+	return Errorf(CodeInvalidArgument, "arpc: malformed frame: %w", err)
+}
+
+func errNoCoder(reserved byte) error {
+	return fmt.Errorf("no coder of this side reads what the bits %#02x of the reserved byte mark", reserved)
+}
+
+// pong answers a ping.
+func (c *conn) pong() {
+	c.sendReply(&outgoing{header: wire.Header{Cmd: wire.CmdPong}, reply: true, urgent: true})
 }
 
 // control handles the commands of version 2 that carry no message.
@@ -177,7 +190,7 @@ func (r *reader) parseMeta(h wire.Header, frame []byte) error {
 		err = r.s.meta.Parse(section)
 	}
 	if err != nil {
-		return Errorf(CodeInvalidArgument, "arpc: malformed frame: %w", err)
+		return malformedFrame(err)
 	}
 	if limit := r.conn.settings.maxMetadata; len(section) > limit {
 		return Errorf(CodeResourceExhausted, "arpc: metadata of %d bytes is over the receiver's limit of %d (WithMaxMetadata)", len(section), limit)

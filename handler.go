@@ -144,6 +144,11 @@ func (h *Handler) snapshot() *snapshot {
 	if s := h.published.Load(); s != nil {
 		return s
 	}
+	return h.publish()
+}
+
+// publish is apart as it takes more of the stack than a goroutine has at first.
+func (h *Handler) publish() *snapshot {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := &snapshot{
