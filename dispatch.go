@@ -467,6 +467,9 @@ var jobPool = sync.Pool{New: func() any { return new(job) }}
 func newJob(c *conn, rt *route, h wire.Header, frame []byte, deadline int64) *job {
 	j := jobPool.Get().(*job)
 	j.conn = c
+	if len(frame) > stashLimit && j.req.msg.Buffer == nil {
+		j.req.msg.Buffer = largeBuffer(len(frame))
+	}
 	j.req.msg.Buffer = append(j.req.msg.Buffer[:0], frame...)
 	j.ctx = new(Context)
 	j.ctx.init(c, &j.req, rt, h, deadline)
@@ -483,6 +486,24 @@ func (r *reader) spawn(j *job, ordered bool) {
 		return
 	}
 	go j.run()
+}
+
+// largePool has memory for large messages on their way to a goroutine of their own,
+// apart from jobs, so that small ones do not hold it.
+var largePool sync.Pool
+
+func largeBuffer(n int) []byte {
+	if b, ok := largePool.Get().(*[]byte); ok && cap(*b) >= n {
+		return *b
+	}
+	return nil
+}
+
+func putLargeBuffer(b []byte) {
+	if cap(b) <= maxPooled {
+		b = b[:0]
+		largePool.Put(&b)
+	}
 }
 
 // run handles the message and gives the job back.
@@ -503,6 +524,7 @@ func (j *job) run() {
 	j.ctx, j.conn, j.gate = nil, nil, nil
 	j.req.msg.values, j.req.msg.err = nil, nil
 	if cap(j.req.msg.Buffer) > stashLimit {
+		putLargeBuffer(j.req.msg.Buffer)
 		j.req.msg.Buffer = nil
 	}
 	jobPool.Put(j)

@@ -85,7 +85,7 @@ func decode(c codec.Codec, data []byte, v any) error {
 	case nil:
 		return nil
 	case *[]byte:
-		*v = append(make([]byte, 0, len(data)), data...)
+		*v = append([]byte{}, data...) // which does not clear large memory first, as make does
 		return nil
 	case *string:
 		*v = string(data)
