@@ -2,11 +2,17 @@ package codec
 
 import (
 	"bytes"
+	"encoding"
+	"encoding/json"
+	"fmt"
 	"io"
 	"reflect"
 	"unicode/utf8"
 
 	jsoniter "github.com/json-iterator/go"
+	"github.com/modern-go/reflect2"
+
+	"github.com/arpc-go/arpc/codec/internal/encodable"
 )
 
 // JSON is json-iterator where it agrees with encoding/json, and encoding/json
@@ -23,7 +29,8 @@ import (
 //     names differ in case only, a field with a name or a tag that is more than
 //     a plain ASCII name and "omitempty";
 //   - to encode, if its type holds an interface, or its strings are not UTF-8;
-//   - to decode, if the payload is not UTF-8, has escaped surrogates (\ud83d),
+//   - to decode, if the payload is not UTF-8, has escaped surrogates (\ud83d), a
+//     Kelvin sign or a long s (k and s to encoding/json when it looks for a field),
 //     or has a number of so many digits that it might not fit: ten where the type
 //     has 32-bit integers, twenty elsewhere;
 //   - to decode into a value that already holds something, if its type holds an
@@ -38,15 +45,12 @@ import (
 //     plus before a number or a zero before an integer ("+1", "-01"), and null
 //     as the key of an object. Truncated payloads and bytes after the end are
 //     errors.
-//   - The keys of an object match the names of fields in any ASCII case, and in
-//     no other: encoding/json also takes the Kelvin sign for a k.
-//   - If a key is repeated and its second value is null, a string becomes empty.
 //   - A number with more digits than a float32 has may differ in the last place.
 //
 // As in encoding/json, bytes that are not UTF-8 become U+FFFD (use []byte for
 // them), integers in an interface become float64, and nesting is limited to
-// 10,000. Cyclic data and values that JSON cannot hold (channels, functions, NaN)
-// are errors.
+// 10,000, here of values that are encoded, too. Cyclic data and values that JSON
+// cannot hold (channels, functions, NaN) are errors.
 type JSON struct{}
 
 // Name returns "json".
@@ -59,7 +63,7 @@ func (JSON) Marshal(v any) ([]byte, error) {
 			return data, nil
 		}
 	}
-	return appendJSON(nil, v, plainHTML)
+	return appendChecked(nil, v)
 }
 
 // MarshalAppend appends the JSON encoding of v to dst. See [Appender].
@@ -68,6 +72,24 @@ func (JSON) MarshalAppend(dst []byte, v any) ([]byte, error) {
 		if data, ok := iterAppend(dst, v); ok {
 			return data, nil
 		}
+	}
+	return appendChecked(dst, v)
+}
+
+// maxJSONDepth is the limit of both libraries when they decode.
+const maxJSONDepth = 10_000
+
+var jsonChecker = &encodable.Checker{
+	Tags:   []string{"json"},
+	Opaque: []reflect.Type{reflect.TypeFor[json.Marshaler](), reflect.TypeFor[encoding.TextMarshaler]()},
+	Hollow: true,
+}
+
+// appendChecked leaves v to encoding/json if that can encode it: values that nest
+// millions deep exhaust its stack.
+func appendChecked(dst []byte, v any) ([]byte, error) {
+	if err := jsonChecker.Check(v, maxJSONDepth); err != nil {
+		return dst, fmt.Errorf("encode JSON: %w", err)
 	}
 	return appendJSON(dst, v, plainHTML)
 }
@@ -82,11 +104,44 @@ func (JSON) Unmarshal(data []byte, v any) error {
 }
 
 // iter never rounds floats (ConfigFastest does).
-var iter = jsoniter.Config{
-	EscapeHTML:             false,
-	SortMapKeys:            false,
-	ValidateJsonRawMessage: true,
-}.Froze()
+var iter = newIter()
+
+func newIter() jsoniter.API {
+	api := jsoniter.Config{
+		EscapeHTML:             false,
+		SortMapKeys:            false,
+		ValidateJsonRawMessage: true,
+	}.Froze()
+	api.RegisterExtension(&keepNulled{})
+	return api
+}
+
+// keepNulled has null leave strings as they are: json-iterator empties them,
+// which loses the first value of {"a":"x","a":null}.
+type keepNulled struct{ jsoniter.DummyExtension }
+
+// DecorateDecoder puts a nullSkipper before the decoders of strings.
+func (*keepNulled) DecorateDecoder(t reflect2.Type, d jsoniter.ValDecoder) jsoniter.ValDecoder {
+	if t.Kind() != reflect.String {
+		return d
+	}
+	return skipNulls(d.Decode)
+}
+
+// nullSkipper has the pointer type of jsoniter.ValDecoder, which needs no name here.
+type nullSkipper[P any] struct {
+	decode func(P, *jsoniter.Iterator)
+}
+
+func skipNulls[P any](decode func(P, *jsoniter.Iterator)) *nullSkipper[P] {
+	return &nullSkipper[P]{decode}
+}
+
+func (s *nullSkipper[P]) Decode(p P, it *jsoniter.Iterator) {
+	if !it.ReadNil() {
+		s.decode(p, it)
+	}
+}
 
 // maxPooled is the largest buffer in bytes that goes back to json-iterator's
 // pool, which has no limit of its own.

@@ -288,6 +288,14 @@ func TestUnmarshalWhereJSONIteratorLosesData(t *testing.T) {
 		require.NoError(t, c.Unmarshal([]byte(`{"other":1e999,"N":1}`), &big))
 		require.Equal(t, 1, big.N)
 
+		twice := struct{ A string }{}
+		require.NoError(t, c.Unmarshal([]byte(`{"A":"x","A":null}`), &twice))
+		require.Equal(t, "x", twice.A)
+
+		var kelvin struct{ Kind, Small, List string }
+		require.NoError(t, c.Unmarshal([]byte("{\"\u212aind\":\"k\",\"\u017fmall\":\"s\",\"li\\u017ft\":\"l\"}"), &kelvin))
+		require.Equal(t, struct{ Kind, Small, List string }{"k", "s", "l"}, kelvin)
+
 		var folded struct{ Änderung, Größe string }
 		require.NoError(t, c.Unmarshal([]byte(`{"Änderung":"a","größe":"b"}`), &folded))
 		require.Equal(t, "a", folded.Änderung)
@@ -370,6 +378,18 @@ func TestUnmarshalDepthBomb(t *testing.T) {
 		require.Error(t, c.Unmarshal(closed, new(any)))
 		require.NoError(t, c.Unmarshal(closed[1:len(closed)-1], new(any)))
 	})
+}
+
+// encoding/json ends the process on such a list.
+func TestMarshalDepthBomb(t *testing.T) {
+	list := &tree{}
+	for range 10_000_000 {
+		list = &tree{Left: list}
+	}
+	_, err := codec.JSON{}.Marshal(list)
+	require.EqualError(t, err, "encode JSON: *codec_test.tree is cyclic, or nests deeper than the limit of 10000")
+	_, err = codec.JSON{}.MarshalAppend(nil, []any{list})
+	require.ErrorContains(t, err, "nests deeper than the limit of 10000")
 }
 
 // Whatever was decoded stays as it is when the payload's buffer is used again.

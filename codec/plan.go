@@ -5,6 +5,7 @@ import (
 	"encoding"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -168,7 +169,7 @@ func iterAgrees(data []byte, v any) bool {
 		return false
 	}
 	p := planFor(t)
-	if !p.decode || hasLongNumber(data, p.narrow) || hasSurrogate(data) || !utf8.Valid(data) {
+	if !p.decode || hasLongNumber(data, p.narrow) || hasOddRune(data) || !utf8.Valid(data) {
 		return false
 	}
 	if p.dynamic || bytes.Contains(data, []byte("null")) {
@@ -184,12 +185,24 @@ func isZeroTarget(v any) bool {
 	return target.IsValid() && target.IsZero()
 }
 
-// hasSurrogate reports whether data has something like the escape \ud83d.
-func hasSurrogate(data []byte) bool {
+// The Kelvin sign and the long s are a k and an s to encoding/json when it looks
+// for a field.
+var (
+	kelvin, longS = []byte("\u212a"), []byte("\u017f")
+
+	oddEscapes = [][]byte{[]byte(`\ud`), []byte(`\uD`), []byte(`\u212`), []byte(`\u017`)}
+)
+
+// hasOddRune reports whether data has one of those, or something like the escape
+// of a surrogate, \ud83d.
+func hasOddRune(data []byte) bool {
+	if bytes.Contains(data, kelvin) || bytes.Contains(data, longS) {
+		return true
+	}
 	if bytes.IndexByte(data, '\\') < 0 {
 		return false
 	}
-	return bytes.Contains(data, []byte(`\ud`)) || bytes.Contains(data, []byte(`\uD`))
+	return slices.ContainsFunc(oddEscapes, func(escape []byte) bool { return bytes.Contains(data, escape) })
 }
 
 // json-iterator detects some overflows only: it compares a product that has

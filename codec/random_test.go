@@ -12,7 +12,7 @@ var (
 	randomKeys = strings.Fields(`
 		id Created color paid weight raw tags notes parts byName next Small timeout Secret -
 		nested Bytes Matrix Ints U8 I32 U32 U64 U Empty Strings Kind Data List
-		name count price Value Left Right unknown ID COLOR \u0055`)
+		name count price Value Left Right unknown ID COLOR \u0055 Kind \u212AIND ſmall li\u017ft`)
 
 	randomValues = slices.Concat(
 		strings.Fields(`
@@ -34,9 +34,6 @@ func TestJSONAgainstStdAtRandom(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 1000 {
 		first, second := randomPayload(random), randomPayload(random)
-		if hasUnlikeKeys(first) || hasUnlikeKeys(second) {
-			continue
-		}
 		against[any](t, first, second)
 		against[record](t, first, second)
 		against[envelope](t, first, second)
@@ -61,8 +58,9 @@ func randomPayload(random *rand.Rand) []byte {
 	space := func() string { return pick([]string{"", "", " ", "\n\t"}) }
 
 	var members []string
-	for _, k := range random.Perm(len(randomKeys))[:random.IntN(8)] {
-		members = append(members, fmt.Sprintf(`%s"%s"%s:%s%s`, space(), randomKeys[k], space(), space(), pick(randomValues)))
+	for range random.IntN(8) {
+		key := pick(randomKeys) // one that was there before, now and then
+		members = append(members, fmt.Sprintf(`%s"%s"%s:%s%s`, space(), key, space(), space(), pick(randomValues)))
 	}
 	payload := []byte("{" + strings.Join(members, ",") + "}")
 	at := random.IntN(len(payload))

@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
@@ -97,7 +98,7 @@ type userKey struct{}
 
 // login is a handler.
 func login(ctx *arpc.Context) {
-	if string(ctx.Body()) != "open sesame" {
+	if subtle.ConstantTimeCompare(ctx.Body(), []byte("open sesame")) != 1 {
 		ctx.Error(arpc.NewError(arpc.CodeUnauthenticated, "wrong password"))
 		return
 	}

@@ -1,0 +1,27 @@
+//go:build !race
+
+package cbor_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/arpc-go/arpc/codec/cbor"
+)
+
+// The race detector empties pools at random, so this file is built without it.
+
+func TestAlloc(t *testing.T) {
+	type message struct {
+		ID   int64  `cbor:"id"`
+		Body string `cbor:"body"`
+	}
+	in := &message{ID: 1, Body: "hello"}
+	data, err := cbor.Codec{}.Marshal(in)
+	require.NoError(t, err)
+	buf := make([]byte, 0, 100)
+	require.LessOrEqual(t, testing.AllocsPerRun(1000, func() { _, _ = cbor.Codec{}.Marshal(in) }), 1.0)
+	require.Zero(t, testing.AllocsPerRun(1000, func() { _, _ = cbor.Codec{}.MarshalAppend(buf, in) }))
+	require.LessOrEqual(t, testing.AllocsPerRun(1000, func() { _ = cbor.Codec{}.Unmarshal(data, in) }), 1.0)
+}
