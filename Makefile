@@ -12,11 +12,16 @@ MODULES := $(patsubst %/go.mod,%,$(sort $(shell find . -name node_modules -prune
 
 # $(call each,COMMAND) runs COMMAND in every module, all of them even if one
 # fails, and fails if one did.
-define each
+each = $(call in,$(MODULES),$(1))
+
+# The same without bench: not all of the systems it measures build everywhere.
+portable = $(call in,$(filter-out ./bench,$(MODULES)),$(1))
+
+define in
 @status=0; \
-for module in $(MODULES); do \
-	echo "--- $$module: $(1)"; \
-	(cd "$$module" && $(1)) || status=1; \
+for module in $(1); do \
+	echo "--- $$module: $(2)"; \
+	(cd "$$module" && $(2)) || status=1; \
 done; \
 exit $$status
 endef
@@ -43,11 +48,11 @@ gofmt:
 
 .PHONY: build-matrix
 build-matrix: ## builds and vets, tests included, for other systems
-	$(call each,GOOS=linux GOARCH=386 CGO_ENABLED=0 go vet ./...)
-	$(call each,GOOS=linux GOARCH=386 CGO_ENABLED=0 go build -o /dev/null ./...)
-	$(call each,GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go vet ./...)
-	$(call each,GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -o /dev/null ./...)
-	$(call each,GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 go build -o /dev/null ./...)
+	$(call portable,GOOS=linux GOARCH=386 CGO_ENABLED=0 go vet ./...)
+	$(call portable,GOOS=linux GOARCH=386 CGO_ENABLED=0 go build -o /dev/null ./...)
+	$(call portable,GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go vet ./...)
+	$(call portable,GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -o /dev/null ./...)
+	$(call portable,GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 go build -o /dev/null ./...)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME, one after the other
@@ -68,12 +73,16 @@ benchmarks: ## every benchmark once, to see that it runs
 	$(call each,go test -run '^$$' -bench . -benchtime 1x -timeout $(TIMEOUT) ./...)
 
 .PHONY: bench
-bench: ## measure against other systems and write bench/RESULTS.md: about a minute and a half
-	cd bench && go run . -write
+bench: ## measure against other systems, write bench/RESULTS.md and bench/charts: about 20 minutes; BENCHFLAGS="-rounds 5" for more
+	cd bench && go run . -write $(BENCHFLAGS)
 
 .PHONY: bench-quick
-bench-quick: ## the same, shorter, printed only
-	cd bench && go run . -rounds 1 -duration 500ms
+bench-quick: ## a short look at the most important ones, printed only: under two minutes
+	cd bench && go run . -quick $(BENCHFLAGS)
+
+.PHONY: bench-compare
+bench-compare: ## the benchmarks of the root module at revision BASE and now, beside each other: BASE=HEAD~1 [BENCH=regexp] [COUNT=6] [BENCHTIME=300ms]
+	@bench/compare "$(BASE)"
 
 .PHONY: help
 help: ## this list

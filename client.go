@@ -97,6 +97,7 @@ type clientStats struct {
 	missed   atomic.Uint64 // responses nobody waited for
 	refused  atomic.Uint64 // requests over the limits
 	overruns atomic.Uint64 // streams dropped
+	full     atomic.Uint64 // messages there was no room for in the send queue
 }
 
 // NewClient dials and returns a connected client, after the peer has answered the
@@ -499,6 +500,7 @@ func (c *Client) sendOn(ctx context.Context, timeout time.Duration, info *callIn
 // told runs the overstock hooks if a send failed for lack of room.
 func (c *Client) told(err error) error {
 	if err != nil && errors.Is(err, ErrOverstock) {
+		c.stats.full.Add(1)
 		if cn := c.conn.Load(); cn != nil {
 			cn.guard("overstock hook", func() {
 				for _, hook := range c.Handler.snapshot().hooks.overstock {

@@ -251,6 +251,7 @@ func (c *conn) handshake() error {
 	if err := hs.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("handshake: %w", err)
 	}
+	c.client.identify(c.nc)
 	return nil
 }
 

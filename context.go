@@ -58,6 +58,7 @@ type Context struct {
 // extras are what few handlers use of a Context, made when one does.
 type extras struct {
 	values   map[any]any
+	carried  map[any]any                      // values of the message, which go with its response
 	check    func(any) error                  // of what Bind decodes, nil: none
 	metadata atomic.Pointer[responseMetadata] // nil: none
 	life     atomic.Pointer[lifetime]
@@ -314,7 +315,7 @@ func (ctx *Context) response(o *outgoing, p payload, failed bool) {
 		o.header.Flag |= wire.FlagError
 	}
 	o.method, o.payload, o.mark = ctx.rt.method, p, ctx.mark
-	o.values = ctx.Message.values
+	o.values = ctx.looked().carried
 	if md := ctx.looked().metadata.Load(); md != nil {
 		o.section = md.section
 	}
@@ -344,7 +345,7 @@ func (ctx *Context) Detach() *Context {
 		deadline: ctx.ends(), index: aborted, cmd: ctx.cmd, flag: ctx.flag, held: -1,
 	}
 	if x := ctx.extra.Load(); x != nil {
-		d.own().values, d.own().check = x.values, x.check
+		d.own().values, d.own().carried, d.own().check = x.values, x.carried, x.check
 		d.own().metadata.Store(x.metadata.Load())
 	}
 	if !ctx.live() {
@@ -394,7 +395,8 @@ func (ctx *Context) Get(key any) (any, bool) {
 	if v, ok := ctx.looked().values[key]; ok {
 		return v, true
 	}
-	return ctx.Message.Get(key)
+	v, ok := ctx.looked().carried[key]
+	return v, ok
 }
 
 // Set stores a value for what runs behind this function in the chain.

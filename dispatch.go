@@ -37,7 +37,9 @@ func (r *reader) dispatch(h wire.Header, frame []byte) bool {
 		r.malformed(h, m.Buffer, receivedTooLarge(h.BodyLen, c.settings.maxBody))
 		return true
 	}
-	r.values = m.values
+	if r.values = m.values; r.values == nil {
+		r.values = make(map[any]any) // what a handler sets goes with its response
+	}
 	return r.dispatchPlain(snap, h, m.Buffer)
 }
 
@@ -293,7 +295,7 @@ func (r *reader) handle(snap *snapshot, h wire.Header, frame []byte) bool {
 			return true
 		}
 		j := newJob(c, rt, h, frame, deadline)
-		j.req.msg.values = r.values
+		j.carry(r.values)
 		j.gate = c.gate
 		r.spawn(j, ordered)
 		return true
@@ -434,6 +436,9 @@ func (r *reader) handleHere(rt *route, h wire.Header, frame []byte, deadline int
 	ctx := s.context()
 	s.req.msg.Buffer, s.req.msg.values = frame, r.values
 	ctx.init(c, &s.req, rt, h, deadline)
+	if r.values != nil {
+		ctx.own().carried = r.values
+	}
 	r.running = running{ordered: ordered, held: len(frame), pace: rt.slow, ctx: ctx}
 	acked := c.acked.Load() // while the baton is here: what came before the acknowledgement is served
 	mark := r.begin(true)
@@ -475,6 +480,14 @@ func newJob(c *conn, rt *route, h wire.Header, frame []byte, deadline int64) *jo
 	j.ctx.init(c, &j.req, rt, h, deadline)
 	c.list(j.ctx)
 	return j
+}
+
+// carry has the message come with values that coders attached.
+func (j *job) carry(values map[any]any) {
+	if values != nil {
+		j.req.msg.values = values
+		j.ctx.own().carried = values
+	}
 }
 
 // spawn runs a job that is counted already.
@@ -577,7 +590,7 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 	}
 	if c.callbackPace.slow() || c.gate != nil {
 		j := newJob(c, nil, h, frame, 0)
-		j.req.msg.values = r.values
+		j.carry(r.values)
 		j.ctx.callback = k.callback
 		c.hold(len(frame))
 		r.spawn(j, false)
@@ -589,6 +602,9 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 	r.running = running{held: len(frame), pace: &c.callbackPace}
 	mark := r.begin(true)
 	ctx.init(c, &s.req, nil, h, 0)
+	if r.values != nil {
+		ctx.own().carried = r.values
+	}
 	ctx.callback = k.callback
 	ctx.mark = mark
 	ctx.run()

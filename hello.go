@@ -83,7 +83,9 @@ func (c *Client) Session() string {
 	return ""
 }
 
-// Identity returns what SetIdentity stored: who the peer is, nil if nobody said.
+// Identity returns who the peer is: what SetIdentity stored, or else the TLSIdentity
+// of its certificate if that was verified, from before a HandleAuth hook on; nil if
+// neither. At a dialled client it is the server's.
 func (c *Client) Identity() any {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -47,22 +47,23 @@ type RouteStatistics struct {
 
 // ConnectionStatistics describes one connection.
 type ConnectionStatistics struct {
-	Peer     string        `json:"peer"`           // address
-	Name     string        `json:"name,omitempty"` // what it calls itself
-	Session  string        `json:"session,omitempty"`
-	Version  int           `json:"version"`
-	Age      time.Duration `json:"age"` // in nanoseconds, as RTT
-	RTT      time.Duration `json:"rtt,omitempty"`
-	Received uint64        `json:"received"` // bytes
-	Sent     uint64        `json:"sent"`     // bytes that the transport took
-	Queued   int           `json:"queued"`   // bytes that wait to be sent
-	Calls    int           `json:"calls"`    // of ours that wait for an answer
-	Handling int64         `json:"handling"` // requests and notifications of the peer in hand, off the reader
-	Streams  int           `json:"streams"`
-	Dropped  uint64        `json:"dropped,omitempty"`
-	Missed   uint64        `json:"missed,omitempty"`   // answers nobody waited for
-	Refused  uint64        `json:"refused,omitempty"`  // requests over the limits
-	Overruns uint64        `json:"overruns,omitempty"` // streams dropped
+	Peer       string        `json:"peer"`           // address
+	Name       string        `json:"name,omitempty"` // what it calls itself
+	Session    string        `json:"session,omitempty"`
+	Version    int           `json:"version"`
+	Age        time.Duration `json:"age"` // in nanoseconds, as RTT
+	RTT        time.Duration `json:"rtt,omitempty"`
+	Received   uint64        `json:"received"` // bytes
+	Sent       uint64        `json:"sent"`     // bytes that the transport took
+	Queued     int           `json:"queued"`   // bytes that wait to be sent
+	Calls      int           `json:"calls"`    // of ours that wait for an answer
+	Handling   int64         `json:"handling"` // requests and notifications of the peer in hand, off the reader
+	Streams    int           `json:"streams"`
+	Dropped    uint64        `json:"dropped,omitempty"`
+	Missed     uint64        `json:"missed,omitempty"`     // answers nobody waited for
+	Refused    uint64        `json:"refused,omitempty"`    // requests over the limits
+	Overruns   uint64        `json:"overruns,omitempty"`   // streams dropped
+	Overstocks uint64        `json:"overstocks,omitempty"` // messages of ours there was no room for, ErrOverstock
 }
 
 // latencyBuckets is how many powers of two of microseconds are told apart: the
@@ -177,7 +178,7 @@ func (c *conn) statistics() ConnectionStatistics {
 	s := ConnectionStatistics{
 		Peer: c.peer(), Version: 1, Age: time.Since(c.born), Received: c.received.Load(),
 		Handling: c.handling.Load(), Streams: c.streams.open(),
-		Dropped: stats.dropped.Load(), Missed: stats.missed.Load(), Refused: stats.refused.Load(), Overruns: stats.overruns.Load(),
+		Dropped: stats.dropped.Load(), Missed: stats.missed.Load(), Refused: stats.refused.Load(), Overruns: stats.overruns.Load(), Overstocks: stats.full.Load(),
 	}
 	if hello := c.hello.Load(); hello != nil {
 		s.Version, s.Name, s.Session = 2, hello.Name, c.client.Session()

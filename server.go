@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -30,9 +31,10 @@ type Server struct {
 	mu        sync.Mutex
 	closed    bool
 	listeners map[*net.Listener]struct{}
-	clients   map[*Client]struct{}
-	gone      chan struct{} // closed and replaced when a client is gone
-	refused   uint64        // connections over WithMaxConns
+	clients   map[*Client]netip.Addr // where they are from; the zero Addr: no IP address
+	perAddr   map[netip.Addr]int     // how many of them are from there
+	gone      chan struct{}          // closed and replaced when a client is gone
+	stats     ServerStatistics       // of connections that have ended, but for Accepted
 	serving   sync.WaitGroup
 }
 
@@ -45,7 +47,9 @@ func NewServer(opts ...Option) *Server {
 		Codec:     h.snapshot().settings.codec,
 		err:       err,
 		listeners: make(map[*net.Listener]struct{}),
-		clients:   make(map[*Client]struct{}),
+		clients:   make(map[*Client]netip.Addr),
+		perAddr:   make(map[netip.Addr]int),
+		stats:     ServerStatistics{Ended: make(map[Code]uint64)},
 		gone:      make(chan struct{}),
 	}
 	if s.Codec == nil {
@@ -156,27 +160,73 @@ func (s *Server) accept(nc net.Conn) {
 	c := newClient(s.Handler)
 	c.server, c.Codec = s, s.Codec
 	cn := newConn(c, nc, false)
-	limit := cn.settings.maxConns
-	s.mu.Lock()
-	if s.closed || limit > 0 && len(s.clients) >= limit {
-		s.refused++
-		s.mu.Unlock()
-		s.logger().Warn("arpc: connection refused", "peer", nc.RemoteAddr(), "limit", limit, "setting", "WithMaxConns")
+	if err := s.admit(cn); err != nil {
+		s.logger().Warn("arpc: connection refused", "peer", nc.RemoteAddr(), "cause", err)
 		nc.Close()
 		return
 	}
-	s.clients[c] = struct{}{}
-	c.conn.Store(cn)
-	c.conns = []*conn{cn}
-	s.mu.Unlock()
 	cn.start()
+}
+
+// admit counts the connection and its client in, or says why there is no room.
+func (s *Server) admit(cn *conn) error {
+	from := addressOf(cn.nc.RemoteAddr())
+	all, each := cn.settings.maxConns, cn.settings.maxConnsPerAddr
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return ErrServerClosed
+	case all > 0 && len(s.clients) >= all:
+		s.stats.Refused++
+		return Errorf(CodeResourceExhausted, "arpc: the server has %d connections, the limit (WithMaxConns)", all)
+	case each > 0 && s.perAddr[from] >= each:
+		s.stats.RefusedByAddress++
+		return Errorf(CodeResourceExhausted, "arpc: the server has %d connections from %v, the limit (WithMaxConnsPerAddress)", each, from)
+	}
+	s.stats.Accepted++
+	s.clients[cn.client] = from
+	if from.IsValid() {
+		s.perAddr[from]++
+	}
+	cn.client.conn.Store(cn)
+	cn.client.conns = []*conn{cn}
+	return nil
+}
+
+// ipv6Customer is how many bits of an IPv6 address are somebody's.
+const ipv6Customer = 64
+
+// addressOf is what connections are counted by, the zero Addr for no IP address.
+func addressOf(addr net.Addr) netip.Addr {
+	with, ok := addr.(interface{ AddrPort() netip.AddrPort }) // TCP and UDP
+	if !ok {
+		return netip.Addr{}
+	}
+	ip := with.AddrPort().Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		p, _ := ip.Prefix(ipv6Customer)
+		ip = p.Addr()
+	}
+	return ip
 }
 
 // removed is called when the connection of a client has ended.
 func (s *Server) removed(c *Client) {
+	cn := c.conn.Load()
+	code := CodeOf(cn.err())
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	from := s.clients[c]
 	delete(s.clients, c)
+	if s.perAddr[from]--; s.perAddr[from] <= 0 {
+		delete(s.perAddr, from)
+	}
+	s.stats.Ended[code]++
+	if cn.stage.Load() != stageUsed {
+		s.stats.NeverOpened++
+	}
+	s.stats.add(c)
 	s.wakeLocked()
 }
 
@@ -204,11 +254,48 @@ func (s *Server) all() []*Client {
 	return slices.Collect(maps.Keys(s.clients))
 }
 
-// Refused returns how many connections were closed because of WithMaxConns.
+// Refused returns how many connections were closed because of WithMaxConns or
+// WithMaxConnsPerAddress.
 func (s *Server) Refused() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.refused
+	return s.stats.Refused + s.stats.RefusedByAddress
+}
+
+// ServerStatistics counts what a Server's connections have come to since NewServer,
+// those that are open included. What each limit counts says docs/LIMITS.md.
+type ServerStatistics struct {
+	Connections      int             `json:"connections"` // open now
+	Accepted         uint64          `json:"accepted"`
+	Refused          uint64          `json:"refused"`            // over WithMaxConns
+	RefusedByAddress uint64          `json:"refused_by_address"` // over WithMaxConnsPerAddress
+	NeverOpened      uint64          `json:"never_opened"`       // failed in the TLS handshake, the hello or the authentication, or took too long
+	Ended            map[Code]uint64 `json:"ended"`              // by the code of the cause; CodeUnknown: of the network or TLS
+	RequestsRefused  uint64          `json:"requests_refused"`   // over WithMaxInflight and WithMaxInflightBytes
+	Dropped          uint64          `json:"dropped"`            // messages received and not handled
+	Overruns         uint64          `json:"overruns"`           // streams dropped
+	Overstocks       uint64          `json:"overstocks"`         // messages of ours there was no room for, ErrOverstock
+}
+
+// Statistics returns what was counted until now. It looks at each connection.
+func (s *Server) Statistics() ServerStatistics {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stats := s.stats
+	stats.Connections = len(s.clients)
+	stats.Ended = maps.Clone(stats.Ended)
+	for c := range s.clients {
+		stats.add(c)
+	}
+	return stats
+}
+
+// add counts what was refused of one client's messages.
+func (s *ServerStatistics) add(c *Client) {
+	s.RequestsRefused += c.stats.refused.Load()
+	s.Dropped += c.stats.dropped.Load()
+	s.Overruns += c.stats.overruns.Load()
+	s.Overstocks += c.stats.full.Load()
 }
 
 // NewMessage makes a message to push to clients, any number of times. What is

@@ -37,6 +37,7 @@ type settings struct {
 	busyPoll     time.Duration // 0: off
 
 	maxConns         int
+	maxConnsPerAddr  int
 	maxInflight      int
 	maxInflightBytes int
 	maxStreams       int
@@ -233,6 +234,16 @@ func WithWriteTimeout(d time.Duration) Option {
 func WithMaxConns(n int) Option {
 	return Option{apply: func(h *Handler) {
 		h.set("WithMaxConns", fmt.Sprintf("must not be negative: %d", n), n >= 0, func(s *settings) { s.maxConns = n })
+	}}
+}
+
+// WithMaxConnsPerAddress limits the connections of a server that come from one IP
+// address, or from one /64 of IPv6, which is what a single customer gets; more are
+// closed at once and counted. Behind a proxy all have one address. 0 is no limit.
+// Default: 0.
+func WithMaxConnsPerAddress(n int) Option {
+	return Option{apply: func(h *Handler) {
+		h.set("WithMaxConnsPerAddress", fmt.Sprintf("must not be negative: %d", n), n >= 0, func(s *settings) { s.maxConnsPerAddr = n })
 	}}
 }
 

@@ -217,6 +217,15 @@ func (s *Stream) SendContext(ctx context.Context, v any) error {
 		return unsent(err)
 	}
 	defer p.release()
+	if err = s.sendPayload(ctx, p); err != nil {
+		if why := s.mayBegin(); why != nil {
+			return why // the stream ended meanwhile, and ctx with it
+		}
+	}
+	return err
+}
+
+func (s *Stream) sendPayload(ctx context.Context, p payload) error {
 	o := outgoing{header: s.header(0), method: s.method, payload: p}
 	if err := s.mayBegin(); err != nil {
 		return err
@@ -235,11 +244,9 @@ func (s *Stream) SendContext(ctx context.Context, v any) error {
 	if err := s.spend(ctx, cost); err != nil {
 		return err
 	}
-	if err = s.conn.send(ctx, &o); err != nil {
+	err := s.conn.send(ctx, &o)
+	if err != nil {
 		s.grant(cost)
-		if why := s.mayBegin(); why != nil {
-			return why // the stream ended meanwhile, and ctx with it
-		}
 	}
 	return err
 }

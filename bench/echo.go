@@ -16,124 +16,224 @@ import (
 type echo struct {
 	name    string
 	conns   int
-	callers int // on each connection
-	size    int // of a body in bytes, at least 24
+	callers int           // on each connection
+	size    int           // of a body in bytes, at least minBody
+	delay   time.Duration // of each handler
+	hops    bool          // one caller uses all connections in turn
+	json    bool          // with a Document, not with bytes
+	stretch int           // how many times longer a run is, 0: once
 }
 
 func (w echo) Name() string { return w.name }
 
 func (w echo) Title() string {
-	return fmt.Sprintf("%s, %s, %d bytes, echo", plural(w.conns, "connection"), plural(w.callers, "caller"), w.size)
+	what := fmt.Sprintf("%s bytes", thousands(float64(w.size)))
+	if w.json {
+		what = "a struct as JSON"
+	}
+	if w.hops {
+		return fmt.Sprintf("%s, 1 caller that uses them in turn, %s, echo", plural(w.conns, "connection"), what)
+	}
+	title := fmt.Sprintf("%s, %s, %s, echo", plural(w.conns, "connection"), plural(w.callers, "caller"), what)
+	if w.conns > 1 {
+		title = fmt.Sprintf("%s, %s each, %s, echo", plural(w.conns, "connection"), plural(w.callers, "caller"), what)
+	}
+	if w.delay > 0 {
+		title += fmt.Sprintf(" by a handler that takes %v", w.delay)
+	}
+	return title
 }
 
 func plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%s %ss", thousands(float64(n)), what)
 }
 
-// patience is how long callers may take to end once they are told to.
-const patience = 10 * time.Second
+func (w echo) Server(task *serverTask) { task.Delay = w.delay }
 
-var errStuck = errors.New("calls did not end")
-
-func (w echo) Run(ctx context.Context, p Participant, addr string, meter *Meter) error {
+func (w echo) Run(ctx context.Context, p Participant, s *remote, m *Meter) error {
+	if err := blocks(p); w.delay > 0 && err != nil {
+		return err
+	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	var callers []*echoCaller
-	for range w.conns {
-		conn, err := p.Dial(addr)
-		if err != nil {
+	conns, err := dialAll(ctx, p, s.addr, w.conns)
+	if err != nil {
+		return err
+	}
+	defer conns.close()
+	loops, err := w.loops(conns, m.Latency)
+	if err != nil {
+		return err
+	}
+	m.Stretch(max(1, w.stretch))
+	return runLoops(ctx, fail, loops, func() error {
+		if err := awaitBegun(ctx, loops); err != nil {
 			return err
 		}
-		defer conn.Close()
-		defer context.AfterFunc(ctx, func() { conn.Close() })() // so that no call waits on
-		for range w.callers {
-			callers = append(callers, &echoCaller{
-				caller:  conn.Caller(),
-				id:      uint64(len(callers)),
-				size:    w.size,
-				latency: meter.Latency,
-				every:   uint64(min(w.conns*w.callers, maxSampling)),
-			})
-		}
-	}
-	var stop atomic.Bool
-	var running sync.WaitGroup
-	for _, c := range callers {
-		running.Go(func() {
-			if err := c.run(&stop); err != nil {
-				fail(err)
-			}
-		})
-	}
-	err := meter.Measure(ctx, func() (n uint64) {
-		for _, c := range callers {
-			n += c.calls.Load()
-		}
-		return n
+		return m.Measure(ctx, func(state) uint64 { return total(loops) })
 	})
-	stop.Store(true)
-	defer time.AfterFunc(patience, func() { fail(errStuck) }).Stop()
-	running.Wait()
-	return errors.Join(err, context.Cause(ctx))
+}
+
+// loops makes what calls: for each caller one.
+func (w echo) loops(conns connections, latency *Latency) (loops []loop, err error) {
+	if w.hops {
+		l, err := newHops(conns, w.size, w.tally(0, 1, latency))
+		return []loop{l}, err
+	}
+	total := w.conns * w.callers
+	for _, conn := range conns {
+		for range w.callers {
+			l, err := w.loop(conn, w.tally(len(loops), total, latency))
+			if err != nil {
+				return nil, err
+			}
+			loops = append(loops, l)
+		}
+	}
+	return loops, nil
 }
 
 // maxSampling keeps the clock from being read for each call of many callers.
 const maxSampling = 64
 
-type echoCaller struct {
-	_       [128]byte // callers share no cache line
-	calls   atomic.Uint64
-	caller  Caller
-	id      uint64
-	size    int
-	latency *Latency
-	every   uint64 // how many calls have one whose time is taken
-	_       [128]byte
+func (w echo) tally(number, total int, latency *Latency) *tally {
+	return &tally{id: uint64(number), latency: latency, every: uint64(min(total, maxSampling))}
 }
 
-func (c *echoCaller) run(stop *atomic.Bool) error {
-	req := make([]byte, c.size)
-	for i := range req {
-		req[i] = byte(i) ^ byte(c.id)
-	}
-	for n := uint64(1); !stop.Load(); n++ {
-		stamp(req, c.id, n)
-		if err := c.call(req, n%c.every == 0); err != nil {
-			return fmt.Errorf("caller %d, call %d: %w", c.id, n, err)
+func (w echo) loop(conn Conn, t *tally) (loop, error) {
+	if w.json {
+		c, ok := conn.(JSONConn)
+		if !ok {
+			return nil, unfit("no structs as JSON")
 		}
-		c.calls.Store(n)
+		return newJSONLoop(c.JSONCaller(), t), nil
 	}
-	return nil
+	switch c := conn.(type) {
+	case StartConn:
+		return newStartLoop(c, w.size, t), nil
+	case CallConn:
+		return &callLoop{tally: t, caller: c.Caller(), req: newRequest(w.size, t.id)}, nil
+	}
+	return nil, errNoCalls
 }
 
-// stamp makes a request that no other caller and no other call sends.
+// callLoop is a caller that waits for each response.
+type callLoop struct {
+	*tally
+	caller Caller
+	req    []byte
+}
+
+func (l *callLoop) run(stop *atomic.Bool) error {
+	return l.repeat(stop, l.call)
+}
+
+func (l *callLoop) call(n uint64) error {
+	stamp(l.req, l.id, n)
+	start := l.start(n)
+	rsp, err := l.caller.Call(l.req)
+	l.took(start)
+	return check(l.req, rsp, err)
+}
+
+// newHops returns a caller that uses connections in turn.
+func newHops(conns connections, size int, t *tally) (loop, error) {
+	l := &hopLoop{callLoop: callLoop{tally: t, req: newRequest(size, t.id)}}
+	for _, conn := range conns {
+		c, ok := conn.(CallConn)
+		if !ok {
+			return nil, errNoCalls
+		}
+		l.callers = append(l.callers, c.Caller())
+	}
+	return l, nil
+}
+
+type hopLoop struct {
+	callLoop
+	callers []Caller
+}
+
+func (l *hopLoop) run(stop *atomic.Bool) error {
+	return l.repeat(stop, func(n uint64) error {
+		l.caller = l.callers[n%uint64(len(l.callers))]
+		return l.call(n)
+	})
+}
+
+// startLoop calls again when a response has come: one call is always on its way.
+type startLoop struct {
+	*tally
+	conn  StartConn
+	req   []byte
+	reply func([]byte, error) // answered
+	began time.Time
+	n     uint64
+	stop  *atomic.Bool
+	ended chan error
+}
+
+func newStartLoop(conn StartConn, size int, t *tally) *startLoop {
+	l := &startLoop{tally: t, conn: conn, req: newRequest(size, t.id), ended: make(chan error, 1)}
+	l.reply = l.answered
+	return l
+}
+
+func (l *startLoop) run(stop *atomic.Bool) error {
+	l.stop = stop
+	l.next()
+	return <-l.ended
+}
+
+func (l *startLoop) next() {
+	l.n++
+	stamp(l.req, l.id, l.n)
+	l.began = l.start(l.n)
+	l.conn.Start(l.req, l.reply)
+}
+
+func (l *startLoop) answered(rsp []byte, err error) {
+	l.took(l.began)
+	if err := check(l.req, rsp, err); err != nil {
+		l.ended <- l.failed(l.n, err)
+		return
+	}
+	l.calls.Store(l.n)
+	if l.stop.Load() {
+		l.ended <- nil
+		return
+	}
+	l.next()
+}
+
+// minBody is the length of the shortest body that stamp can mark.
+const minBody = 24
+
+func newRequest(size int, id uint64) []byte {
+	req := make([]byte, size)
+	for i := range req {
+		req[i] = byte(i) ^ byte(id)
+	}
+	return req
+}
+
+// stamp makes a body that no other caller and no other call sends.
 func stamp(req []byte, id, n uint64) {
 	binary.LittleEndian.PutUint64(req, id)
 	binary.LittleEndian.PutUint64(req[8:], n)
 	binary.LittleEndian.PutUint64(req[len(req)-8:], n)
 }
 
-func (c *echoCaller) call(req []byte, timed bool) error {
-	var start time.Time
-	if timed {
-		start = time.Now()
-	}
-	rsp, err := c.caller.Call(req)
-	if timed {
-		c.latency.Record(time.Since(start))
-	}
+var errWrongAnswer = errors.New("wrong answer")
+
+// check is for what a call returns.
+func check(req, rsp []byte, err error) error {
 	if err != nil {
 		return err
 	}
-	return compare(req, rsp)
-}
-
-var errWrongAnswer = errors.New("wrong answer")
-
-func compare(req, rsp []byte) error {
 	if !bytes.Equal(req, rsp) {
 		return fmt.Errorf("%w: sent %d bytes that begin with %.24x, got %d that begin with %.24x", errWrongAnswer, len(req), req, len(rsp), rsp)
 	}
@@ -141,4 +241,29 @@ func compare(req, rsp []byte) error {
 		return fmt.Errorf("%w: the request itself", errWrongAnswer)
 	}
 	return nil
+}
+
+// connections are those of one run.
+type connections []Conn
+
+// dialAll dials n connections, which end with ctx, so that no call waits on.
+func dialAll(ctx context.Context, p Participant, addr string, n int) (all connections, err error) {
+	for range n {
+		conn, err := p.Dial(addr)
+		if err != nil {
+			all.close()
+			return nil, err
+		}
+		all = append(all, conn)
+	}
+	context.AfterFunc(ctx, all.close)
+	return all, nil
+}
+
+func (c connections) close() {
+	var closing sync.WaitGroup
+	for _, conn := range c {
+		closing.Go(func() { conn.Close() })
+	}
+	closing.Wait()
 }

@@ -3,19 +3,11 @@ package main
 import (
 	"bytes"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-func TestWrongAnswerEndsTheRun(t *testing.T) {
-	w := echo{name: "T", conns: 1, callers: 4, size: 64}
-	meter := newMeter(0, time.Hour, func() (Usage, error) { return Usage{}, nil })
-	err := w.Run(t.Context(), corrupting{}, serveHere(t, corrupting{}), meter)
-	require.ErrorIs(t, err, errWrongAnswer)
-}
-
-func TestCompare(t *testing.T) {
+func TestCheck(t *testing.T) {
 	request := make([]byte, 64)
 	stamp(request, 3, 7)
 	other := func(id, n uint64) []byte {
@@ -35,12 +27,25 @@ func TestCompare(t *testing.T) {
 		"the request's own memory": {request, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := compare(request, c.response)
+			err := check(request, c.response, nil)
 			if c.ok {
 				require.NoError(t, err)
 			} else {
 				require.ErrorIs(t, err, errWrongAnswer)
 			}
 		})
+	}
+	require.ErrorIs(t, check(request, bytes.Clone(request), errUnable), errUnable)
+}
+
+func TestTitles(t *testing.T) {
+	for title, w := range map[string]echo{
+		"1 connection, 1 caller, 128 bytes, echo":                                    {conns: 1, callers: 1, size: 128},
+		"64 connections, 16 callers each, 1,024 bytes, echo":                         {conns: 64, callers: 16, size: 1024},
+		"1 connection, 100 callers, a struct as JSON, echo":                          {conns: 1, callers: 100, json: true},
+		"100 connections, 1 caller that uses them in turn, 128 bytes, echo":          {conns: 100, hops: true, size: 128},
+		"2 connections, 5 callers each, 64 bytes, echo by a handler that takes 30ms": {conns: 2, callers: 5, size: 64, delay: 30e6},
+	} {
+		require.Equal(t, title, w.Title())
 	}
 }

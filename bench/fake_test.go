@@ -6,19 +6,36 @@ import (
 	"net"
 )
 
-// corrupting is the limit with a client that changes one byte of a response.
-type corrupting struct{ limit }
+// corrupting is ours with a client that changes what it gets and sends.
+type corrupting struct{ ours }
 
 func (corrupting) Name() string { return "corrupting" }
 
 func (c corrupting) Dial(addr string) (Conn, error) {
-	conn, err := c.limit.Dial(addr)
-	return corruptingConn{conn}, err
+	conn, err := c.ours.Dial(addr)
+	if err != nil {
+		return nil, err
+	}
+	return corruptingConn{conn.(oursConn)}, nil
 }
 
-type corruptingConn struct{ Conn }
+// Subscribe leaves out the third message.
+func (c corrupting) Subscribe(addr string, receive func(body []byte)) (Conn, error) {
+	var n int
+	return c.ours.Subscribe(addr, func(body []byte) {
+		if n++; n != 3 {
+			receive(body)
+		}
+	})
+}
 
-func (c corruptingConn) Caller() Caller { return corruptingCaller{c.Conn.Caller()} }
+type corruptingConn struct{ oursConn }
+
+func (c corruptingConn) Caller() Caller { return corruptingCaller{c.oursConn.Caller()} }
+
+func (c corruptingConn) JSONCaller() JSONCaller { return corruptingJSON{c.oursConn.JSONCaller()} }
+
+func (c corruptingConn) Sender() Sender { return &corruptingSender{Sender: c.oursConn.Sender()} }
 
 type corruptingCaller struct{ Caller }
 
@@ -30,6 +47,27 @@ func (c corruptingCaller) Call(req []byte) ([]byte, error) {
 	return rsp, err
 }
 
+type corruptingJSON struct{ JSONCaller }
+
+func (c corruptingJSON) CallJSON(req, rsp *Document) error {
+	err := c.JSONCaller.CallJSON(req, rsp)
+	rsp.Tags[0] += "?"
+	return err
+}
+
+// corruptingSender leaves out the third message.
+type corruptingSender struct {
+	Sender
+	n int
+}
+
+func (s *corruptingSender) Notify(body []byte) error {
+	if s.n++; s.n == 3 {
+		return nil
+	}
+	return s.Sender.Notify(body)
+}
+
 var errUnable = errors.New("this server cannot serve")
 
 // unable has a server that ends by itself.
@@ -37,4 +75,9 @@ type unable struct{ limit }
 
 func (unable) Name() string { return "unable" }
 
-func (unable) Serve(context.Context, net.Listener) error { return errUnable }
+func (unable) Serve(context.Context, net.Listener, *Work) error { return errUnable }
+
+// mute can do nothing but dial.
+type mute struct{ limit }
+
+func (mute) Dial(addr string) (Conn, error) { return net.Dial("tcp", addr) }

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	grpcMethod = "/bench.Echo/Echo"
+	grpcRoot   = "/bench.Echo/"
 	grpcWindow = 64 << 20
 	grpcBuffer = 128 << 10
 )
@@ -27,14 +27,15 @@ type grpcEcho struct {
 }
 
 func (g grpcEcho) Name() string {
+	name := "gRPC " + moduleVersion("google.golang.org/grpc")
 	if g.variant != "" {
-		return "gRPC 1.85.0, " + g.variant
+		name += ", " + g.variant
 	}
-	return "gRPC 1.85.0"
+	return name
 }
 
 func (g grpcEcho) Setup() string {
-	setup := []string{"unary, raw bytes codec without copies on the server, no TLS, no deadline"}
+	setup := []string{"unary calls, a stream for each sender and subscriber, raw bytes codec without copies on the server, no TLS, no deadline"}
 	if !g.plain {
 		setup = append(setup, "64 MiB windows")
 	}
@@ -47,7 +48,7 @@ func (g grpcEcho) Setup() string {
 	return strings.Join(setup, ", ")
 }
 
-func (g grpcEcho) Serve(ctx context.Context, ln net.Listener) error {
+func (g grpcEcho) Serve(ctx context.Context, ln net.Listener, work *Work) error {
 	opts := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(rawCodec{}),
 		grpc.MaxRecvMsgSize(grpcWindow),
@@ -62,18 +63,28 @@ func (g grpcEcho) Serve(ctx context.Context, ln net.Listener) error {
 		opts = append(opts, grpc.ReadBufferSize(grpcBuffer), grpc.WriteBufferSize(grpcBuffer))
 	}
 	s := grpc.NewServer(opts...)
+	service := &grpcService{work: work}
+	work.CanBroadcast(service.news.broadcast)
 	s.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "bench.Echo",
 		HandlerType: (*any)(nil),
-		Methods:     []grpc.MethodDesc{{MethodName: "Echo", Handler: grpcHandle}},
-	}, struct{}{})
+		Methods: []grpc.MethodDesc{
+			{MethodName: "Echo", Handler: grpcHandle},
+			{MethodName: "Revise", Handler: grpcRevise},
+		},
+		Streams: []grpc.StreamDesc{
+			{StreamName: "Notify", Handler: grpcNotices, ClientStreams: true},
+			{StreamName: "News", Handler: grpcNews, ServerStreams: true},
+		},
+	}, service)
 	defer context.AfterFunc(ctx, s.Stop)()
 	return s.Serve(ln)
 }
 
-func grpcHandle(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+func grpcHandle(service any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	var body mem.BufferSlice
 	err := decode(&body)
+	service.(*grpcService).work.Pause()
 	return &body, err
 }
 
@@ -108,14 +119,22 @@ type grpcCaller struct {
 	req, rsp []byte
 }
 
+func (c grpcConn) JSONCaller() JSONCaller { return &grpcCaller{client: c.client} }
+
+func (c grpcConn) Sender() Sender { return &grpcSender{client: c.client} }
+
+func (c *grpcCaller) CallJSON(req, rsp *Document) error {
+	return c.client.Invoke(context.Background(), grpcRoot+"Revise", req, rsp)
+}
+
 func (c *grpcCaller) Call(req []byte) ([]byte, error) {
 	c.req = req
-	err := c.client.Invoke(context.Background(), grpcMethod, &c.req, &c.rsp)
+	err := c.client.Invoke(context.Background(), grpcRoot+"Echo", &c.req, &c.rsp)
 	return c.rsp, err
 }
 
-// rawCodec takes *[]byte, which it reuses, on the client, and *mem.BufferSlice,
-// which goes out as it came in, on the server.
+// rawCodec takes *[]byte, which it reuses, on the client, *mem.BufferSlice, which
+// goes out as it came in, on the server, and *Document as JSON.
 type rawCodec struct{}
 
 func (rawCodec) Name() string { return "raw" }
@@ -126,6 +145,9 @@ func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
 		return mem.BufferSlice{mem.SliceBuffer(*v)}, nil
 	case *mem.BufferSlice:
 		return *v, nil
+	case *Document:
+		b, err := DocumentCodec.Marshal(v)
+		return mem.BufferSlice{mem.SliceBuffer(b)}, err
 	}
 	return nil, fmt.Errorf("raw codec: cannot marshal %T", v)
 }
@@ -140,6 +162,10 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 		data.Ref()
 		*v = data
 		return nil
+	case *Document:
+		buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+		defer buf.Free()
+		return DocumentCodec.Unmarshal(buf.ReadOnlyData(), v)
 	}
 	return fmt.Errorf("raw codec: cannot unmarshal into %T", v)
 }

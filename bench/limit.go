@@ -7,13 +7,17 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
 	limitHead   = 8 // length of the body, then the caller's number, both uint32
 	limitBuffer = 64 << 10
+	// limitNotice is the bit of the number that says not to answer.
+	limitNotice = 1 << 31
 )
 
 // limit is no RPC system but what blocking callers over one socket can reach:
@@ -27,7 +31,7 @@ func (limit) Setup() string {
 	return "hand-written: the server sends back the frames of one read in one write; callers share writes and sleep on a channel; no names, timeouts or limits"
 }
 
-func (limit) Serve(ctx context.Context, ln net.Listener) error {
+func (limit) Serve(ctx context.Context, ln net.Listener, work *Work) error {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	var serving sync.WaitGroup
 	defer serving.Wait()
@@ -36,17 +40,64 @@ func (limit) Serve(ctx context.Context, ln net.Listener) error {
 		if err != nil {
 			return err
 		}
-		serving.Go(func() { limitEcho(ctx, nc) })
+		serving.Go(func() { limitServe(ctx, nc, work) })
 	}
 }
 
-func limitEcho(ctx context.Context, nc net.Conn) {
+func limitServe(ctx context.Context, nc net.Conn, work *Work) {
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	limitRead(nc, func(frames []byte) error {
-		_, err := nc.Write(frames)
-		return err
+		for len(frames) > 0 {
+			calls, rest := limitCut(frames, work)
+			frames = rest
+			if err := limitAnswer(nc, calls, work); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
+}
+
+// limitCut returns the calls that frames begin with, and what is behind them and
+// the notifications that follow.
+func limitCut(frames []byte, work *Work) (calls, rest []byte) {
+	end := 0
+	for end < len(frames) {
+		body, number, after := limitFrame(frames[end:])
+		if number&limitNotice != 0 {
+			work.Notice(body)
+			return frames[:end], after
+		}
+		end = len(frames) - len(after)
+	}
+	return frames, nil
+}
+
+// limitAnswer sends calls back, all in one write.
+func limitAnswer(nc net.Conn, calls []byte, work *Work) error {
+	if len(calls) == 0 {
+		return nil
+	}
+	if work.Delay == 0 {
+		_, err := nc.Write(calls)
+		return err
+	}
+	calls = slices.Clone(calls)
+	time.AfterFunc(work.Delay, func() { nc.Write(calls) })
+	return nil
+}
+
+// limitFrame cuts the first off frames.
+func limitFrame(frames []byte) (body []byte, number uint32, rest []byte) {
+	end := limitHead + int(binary.LittleEndian.Uint32(frames))
+	return frames[limitHead:end], binary.LittleEndian.Uint32(frames[4:]), frames[end:]
+}
+
+func limitAppend(frames []byte, number uint32, body []byte) []byte {
+	frames = binary.LittleEndian.AppendUint32(frames, uint32(len(body)))
+	frames = binary.LittleEndian.AppendUint32(frames, number)
+	return append(frames, body...)
 }
 
 // limitRead hands on the whole frames of each read until an error.
@@ -112,10 +163,10 @@ func (c *limitConn) Caller() Caller {
 	defer c.mu.Unlock()
 	var callers []*limitCaller
 	if old := c.callers.Load(); old != nil {
-		callers = append(callers, *old...)
+		callers = *old
 	}
 	caller := &limitCaller{conn: c, number: uint32(len(callers)), done: make(chan error, 1)}
-	callers = append(callers, caller)
+	callers = append(callers, caller) // behind the end of what answers sees
 	c.callers.Store(&callers)
 	return caller
 }
@@ -140,9 +191,7 @@ func (c *limitConn) send(number uint32, body []byte) error {
 		defer c.mu.Unlock()
 		return c.err
 	}
-	c.filling = binary.LittleEndian.AppendUint32(c.filling, uint32(len(body)))
-	c.filling = binary.LittleEndian.AppendUint32(c.filling, number)
-	c.filling = append(c.filling, body...)
+	c.filling = limitAppend(c.filling, number, body)
 	first := !c.flushing
 	c.flushing = true
 	c.mu.Unlock()
@@ -175,13 +224,13 @@ func (c *limitConn) flush() {
 func (c *limitConn) answers(frames []byte) error {
 	callers := *c.callers.Load()
 	for len(frames) > 0 {
-		size, number := binary.LittleEndian.Uint32(frames), binary.LittleEndian.Uint32(frames[4:])
+		body, number, rest := limitFrame(frames)
 		if int(number) >= len(callers) {
 			return fmt.Errorf("limit: an answer for caller %d, there are %d", number, len(callers))
 		}
 		caller := callers[number]
-		caller.rsp = append(caller.rsp[:0], frames[limitHead:limitHead+size]...)
-		frames = frames[limitHead+size:]
+		caller.rsp = append(caller.rsp[:0], body...)
+		frames = rest
 		caller.done <- nil
 	}
 	return nil

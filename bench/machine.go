@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -51,3 +53,21 @@ func machineCPU() time.Duration {
 	}
 	return time.Duration(ticks) * tick
 }
+
+// moduleVersion returns the version of a module that this program was built
+// with, such as "1.2.17".
+func moduleVersion(path string) string {
+	return cmp.Or(moduleVersions()[path], "of an unknown version")
+}
+
+var moduleVersions = sync.OnceValue(func() map[string]string {
+	all := map[string]string{}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return all
+	}
+	for _, m := range info.Deps {
+		all[m.Path] = strings.TrimSuffix(strings.TrimPrefix(m.Version, "v"), "+incompatible")
+	}
+	return all
+})

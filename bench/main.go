@@ -16,10 +16,13 @@ import (
 	"time"
 )
 
-const resultsFile = "RESULTS.md"
+const (
+	resultsFile = "RESULTS.md"
+	chartsDir   = "charts"
+)
 
 func main() {
-	if code, ok := serveRole(slices.Concat(participants, variants), os.Args[1:]); ok {
+	if code, ok := playRole(known(suite()), os.Args[1:]); ok {
 		os.Exit(code)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -38,14 +41,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	r := &Runner{Progress: out}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&r.Rounds, "rounds", 3, "rounds; the figures are medians")
-	flags.DurationVar(&r.Duration, "duration", 1200*time.Millisecond, "length of one run")
-	flags.DurationVar(&r.Warmup, "warmup", 300*time.Millisecond, "warm-up before each run")
+	flags.DurationVar(&r.Duration, "duration", 800*time.Millisecond, "length of one run")
+	flags.DurationVar(&r.Warmup, "warmup", 200*time.Millisecond, "warm-up before each run")
 	flags.StringVar(&r.ProfileDir, "cpuprofile", "", "`directory` for CPU profiles of both ends, of the last round")
 	flags.DurationVar(&r.Quiet, "quiet", 0, "how long each run may wait for an idle machine, and be repeated when other programs disturb it")
 	only := flags.String("only", "", "`regexp` of the participants to measure, variants too")
-	work := flags.String("workload", "", "`regexp` of the workloads")
-	write := flags.Bool("write", false, "write the results into "+resultsFile)
-	list := flags.Bool("list", false, "list participants, variants and workloads")
+	work := flags.String("workload", "", "`regexp` of the tables to measure")
+	quick := flags.Bool("quick", false, "few participants, one short round")
+	write := flags.Bool("write", false, "write "+resultsFile+" and "+chartsDir)
+	list := flags.Bool("list", false, "list participants, variants and tables")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -53,61 +57,77 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		printList(out)
 		return nil
 	}
+	if *quick {
+		r.Rounds, r.Duration, r.Warmup = 1, 300*time.Millisecond, 100*time.Millisecond
+	}
 	if r.Rounds < 1 || r.Duration <= 0 || r.Warmup < 0 || r.Quiet < 0 {
 		return errors.New("-rounds and -duration must be positive, -warmup and -quiet not negative")
 	}
-	if err := r.choose(*only, *work); err != nil {
+	var err error
+	if r.Tables, err = choose(*only, *work, *quick); err != nil {
 		return err
 	}
-	return measure(ctx, r, *write, out)
+	return runAndReport(ctx, &Report{Runner: r, Args: args}, *write, out)
 }
 
-func measure(ctx context.Context, r *Runner, write bool, out io.Writer) error {
-	tables, err := r.Run(ctx)
-	if err != nil {
+func runAndReport(ctx context.Context, report *Report, write bool, out io.Writer) error {
+	if err := report.Runner.Run(ctx); err != nil {
 		return err
 	}
-	report := &Report{Runner: r, Tables: tables}
 	fmt.Fprint(out, report)
-	if !write {
-		return nil
+	failures := report.failures()
+	if write {
+		failures = append(failures, report.Write(resultsFile, chartsDir))
 	}
-	return report.Write(resultsFile)
+	return errors.Join(failures...)
 }
 
-// choose sets what to measure. The variants are measured only by request.
-func (r *Runner) choose(only, work string) error {
-	from := participants
-	if only != "" {
-		from = slices.Concat(participants, variants)
-	}
-	var err, err2 error
-	r.Participants, err = matching(from, only)
-	r.Workloads, err2 = matching(workloads, work)
-	return errors.Join(err, err2)
-}
-
-func matching[T interface{ Name() string }](list []T, pattern string) (chosen []T, err error) {
-	re, err := regexp.Compile(pattern)
+// choose returns the tables and rows to measure. The variants are measured only
+// by request.
+func choose(only, work string, quick bool) (chosen []*Table, err error) {
+	participant, err := regexp.Compile(only)
 	if err != nil {
 		return nil, err
 	}
-	for _, x := range list {
-		if re.MatchString(x.Name()) {
-			chosen = append(chosen, x)
+	table, err := regexp.Compile(work)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range suite() {
+		if only != "" && t.Section == peerSection {
+			t.addAll(variants, t.Rows[0].Workload)
+		}
+		t.Rows = slices.DeleteFunc(t.Rows, func(r *Row) bool {
+			return !participant.MatchString(r.Label) || quick && !quickly(r)
+		})
+		if table.MatchString(t.Name) && len(t.Rows) > 0 {
+			chosen = append(chosen, t)
 		}
 	}
 	if chosen == nil {
-		err = fmt.Errorf("nothing is named like %q: see -list", pattern)
+		return nil, fmt.Errorf("no table is named like %q with a participant like %q: see -list", work, only)
 	}
-	return chosen, err
+	return chosen, nil
+}
+
+// quickly says whether a row is worth a short look.
+func quickly(r *Row) bool {
+	switch p := r.Participant.(type) {
+	case ours, grpcEcho, limitRaw:
+		return true
+	case lesismal:
+		return p.variant == ""
+	case limit:
+		return r.Label == p.Name() // not those of series
+	}
+	return false
 }
 
 func printList(out io.Writer) {
 	for _, p := range slices.Concat(participants, variants) {
 		fmt.Fprintf(out, "%s: %s\n", p.Name(), p.Setup())
 	}
-	for _, w := range workloads {
-		fmt.Fprintf(out, "%s: %s\n", w.Name(), w.Title())
+	for _, t := range suite() {
+		fmt.Fprintf(out, "%s: %s\n", t.Name, t.Title)
 	}
 }

@@ -1,38 +1,50 @@
 package main
 
 import (
-	"context"
-	"net"
+	"bufio"
+	"io"
 	"os"
-	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
-// TestMain lets the test binary be the server that a test starts.
+// fakes are participants that are wrong in some way, and workloads that are
+// short.
+var (
+	fakes = []Participant{corrupting{}, unable{}}
+	small = echo{name: "T", conns: 1, callers: 10, size: 128}
+)
+
+// TestMain lets the test binary be the ends that a test starts.
 func TestMain(m *testing.M) {
-	list := append(slices.Concat(participants, variants), corrupting{}, unable{})
-	if code, ok := serveRole(list, os.Args[1:]); ok {
+	all := known(suite())
+	all.participants = append(all.participants, fakes...)
+	all.workloads = append(all.workloads, small)
+	if code, ok := playRole(all, os.Args[1:]); ok {
 		os.Exit(code)
 	}
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // of the ends: they end often
 	os.Exit(m.Run())
 }
 
-// serveHere runs a participant's server in this process.
-func serveHere(t *testing.T, p Participant) (addr string) {
+// serveHere runs a participant's server in this process, for a workload.
+func serveHere(t *testing.T, p Participant, w Workload) *remote {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		p.Serve(ctx, ln)
-	}()
+	var task serverTask
+	w.Server(&task)
+	commands, in := io.Pipe()
+	out, answers := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- serve(p, newWork(task.Delay, task.Held), commands, answers) }()
 	t.Cleanup(func() {
-		cancel()
-		<-ended
+		in.Close()
+		require.NoError(t, <-ended)
 	})
-	return ln.Addr().String()
+	r := &remote{in: in, out: bufio.NewReader(out)}
+	line, err := r.out.ReadString('\n')
+	require.NoError(t, err)
+	r.addr = strings.TrimSpace(line)
+	return r
 }

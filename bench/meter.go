@@ -2,35 +2,29 @@ package main
 
 import (
 	"context"
-	"runtime"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Usage is what a process has used since it started.
-type Usage struct {
-	CPU     time.Duration `json:"cpu"`     // user and system, 0 where unknown
-	Mallocs uint64        `json:"mallocs"` // objects allocated
-}
-
-func ownUsage() Usage {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return Usage{CPU: processCPU(), Mallocs: m.Mallocs}
-}
-
 // Result is what one run has measured.
 type Result struct {
-	Calls    uint64
-	Elapsed  time.Duration
-	Client   Usage // of the run alone
-	Server   Usage // of the run alone
+	Calls    uint64        `json:"calls"` // or messages, or deliveries: see Workload
+	Elapsed  time.Duration `json:"elapsed"`
+	Client   Usage         `json:"client"` // of the run alone
+	Server   Usage         `json:"server"` // of the run alone
 	P50, P99 time.Duration
 	// Others is the processors' time that other programs took meanwhile, in
 	// processors, negative where unknown.
-	Others float64
+	Others float64 `json:"others"`
+	// ClientGrown and ServerGrown are by how much the ends have grown, in
+	// workloads that measure memory.
+	ClientGrown Footprint `json:"client_grown"`
+	ServerGrown Footprint `json:"server_grown"`
+	// Unordered is whether the order of notifications could not be checked.
+	Unordered bool `json:"unordered,omitempty"`
 }
 
 // Meter takes the figures of one run.
@@ -38,29 +32,43 @@ type Meter struct {
 	Latency *Latency
 
 	warmup, duration time.Duration
-	server           func() (Usage, error)
+	patience         time.Duration // with what should be there at the end
+	server           *remote
 	result           Result
 }
 
-func newMeter(warmup, duration time.Duration, server func() (Usage, error)) *Meter {
-	return &Meter{Latency: newLatency(), warmup: warmup, duration: duration, server: server}
+func newMeter(warmup, duration time.Duration, server *remote) *Meter {
+	return &Meter{Latency: newLatency(), warmup: warmup, duration: duration, patience: patience, server: server}
+}
+
+var errMissing = errors.New("some are still missing")
+
+// patiently returns a context for waiting until all is there.
+func (m *Meter) patiently(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, m.patience, errMissing)
+}
+
+// Stretch makes the run longer, for work whose round takes long.
+func (m *Meter) Stretch(times int) {
+	m.warmup *= time.Duration(times)
+	m.duration *= time.Duration(times)
 }
 
 // Measure waits for the warm-up and then for the duration of the run, during
-// which calls counts what is done. It returns the cause when ctx ends before.
-func (m *Meter) Measure(ctx context.Context, calls func() uint64) error {
+// which count tells what is done. It returns the cause when ctx ends before.
+func (m *Meter) Measure(ctx context.Context, count func(state) uint64) error {
 	if err := wait(ctx, m.warmup); err != nil {
 		return err
 	}
 	m.Latency.reset()
-	before, err := m.take(calls)
+	before, err := m.take(count)
 	if err != nil {
 		return err
 	}
 	if err := wait(ctx, m.duration); err != nil {
 		return err
 	}
-	after, err := m.take(calls)
+	after, err := m.take(count)
 	if err != nil {
 		return err
 	}
@@ -88,9 +96,9 @@ type reading struct {
 	machine        time.Duration // -1: unknown
 }
 
-func (m *Meter) take(calls func() uint64) (reading, error) {
-	server, err := m.server()
-	return reading{time.Now(), calls(), ownUsage(), server, machineCPU()}, err
+func (m *Meter) take(count func(state) uint64) (reading, error) {
+	server, err := m.server.ask(doState)
+	return reading{time.Now(), count(server), ownUsage(), server.Usage, machineCPU()}, err
 }
 
 func (r reading) since(before reading) Result {
@@ -108,8 +116,27 @@ func (r reading) since(before reading) Result {
 	return res
 }
 
-func (u Usage) since(before Usage) Usage {
-	return Usage{CPU: u.CPU - before.CPU, Mallocs: u.Mallocs - before.Mallocs}
+// footprints are of both ends at one moment, when nothing is left to collect.
+type footprints struct{ client, server Footprint }
+
+func (m *Meter) settled() (f footprints, err error) {
+	s, err := m.server.ask(doSettle)
+	settle()
+	return footprints{ownUsage().Now, s.Now}, err
+}
+
+// Grown takes the figures of a workload that measures memory, shared by so many.
+func (m *Meter) Grown(before, after footprints, by int) error {
+	s, err := m.server.ask(doState)
+	m.result = Result{
+		Calls:       uint64(by),
+		Client:      ownUsage(),
+		Server:      s.Usage,
+		Others:      -1,
+		ClientGrown: after.client.since(before.client),
+		ServerGrown: after.server.since(before.server),
+	}
+	return err
 }
 
 // Latency collects how long calls took. Its methods may be called from any

@@ -28,10 +28,10 @@ func startProfile(path string) (stop func() error, err error) {
 }
 
 // profilePath names the profile of one end of a run, empty without dir.
-func profilePath(dir string, w Workload, p Participant, end string) string {
+func profilePath(dir string, row *Row, end string) string {
 	if dir == "" {
 		return ""
 	}
-	name := strings.NewReplacer(" ", "-", ",", "").Replace(p.Name())
-	return filepath.Join(dir, w.Name()+"-"+name+"-"+end+".pprof")
+	name := strings.NewReplacer(" ", "-", ",", "").Replace(row.Workload.Name() + " " + row.Participant.Name())
+	return filepath.Join(dir, name+"-"+end+".pprof")
 }

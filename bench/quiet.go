@@ -12,17 +12,17 @@ const quietLook = 500 * time.Millisecond
 // undisturbed makes a run on an idle machine: it waits for that, and tries again
 // when other programs worked meanwhile. Once r.Quiet is over it takes what it
 // gets.
-func (r *Runner) undisturbed(ctx context.Context, w Workload, p Participant) (Result, error) {
+func (r *Runner) undisturbed(ctx context.Context, row *Row) (Result, error) {
 	end := time.Now().Add(r.Quiet)
 	for {
 		if err := awaitIdle(ctx, end); err != nil {
 			return Result{}, err
 		}
-		res, err := r.one(ctx, w, p)
+		res, err := r.one(ctx, row)
 		if err != nil || res.Others < noisy || !time.Now().Before(end) {
 			return res, err
 		}
-		fmt.Fprintf(r.Progress, "once more     %s  %s%s\n", w.Name(), p.Name(), busy(res))
+		fmt.Fprintf(r.Progress, "once more  %s  %s%s\n", row.Workload.Name(), row.Label, busy(res))
 	}
 }
 

@@ -5,15 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"time"
 )
 
-// Runner measures participants in interleaved rounds: each round has one run of
-// every participant, with a server process of its own.
+// Runner measures the rows of tables in interleaved rounds: each round has one
+// run of every row, with two processes of its own.
 type Runner struct {
-	Participants     []Participant
-	Workloads        []Workload
+	Tables           []*Table
 	Rounds           int
 	Warmup, Duration time.Duration
 	// Quiet is how long each run may wait for an idle machine, and be repeated
@@ -21,31 +19,67 @@ type Runner struct {
 	Quiet      time.Duration
 	ProfileDir string    // of CPU profiles of both ends, empty: none
 	Progress   io.Writer // one line for each run
+
+	began time.Time
+	runs  int
 }
 
-// Run returns the results of each workload. It ends with the first error.
-func (r *Runner) Run(ctx context.Context) ([]*Table, error) {
-	var tables []*Table
-	for _, w := range r.Workloads {
-		t := &Table{Workload: w}
-		for _, p := range r.Participants {
-			t.Rows = append(t.Rows, &Row{Participant: p})
-		}
-		tables = append(tables, t)
-	}
+// Run fills in the results. What a participant is not made for and what goes
+// wrong is noted in its row, which is not measured any more; the rest goes on. It
+// returns an error when ctx ends.
+func (r *Runner) Run(ctx context.Context) error {
+	r.began = time.Now()
 	for round := range r.Rounds {
-		for _, t := range tables {
+		for _, t := range r.Tables {
 			for _, row := range t.Rows {
-				res, err := r.undisturbed(ctx, t.Workload, row.Participant)
-				if err != nil {
-					return nil, fmt.Errorf("%s, %s: %w", t.Workload.Name(), row.Participant.Name(), err)
+				if row.LeftOut != nil {
+					continue
 				}
-				row.Results = append(row.Results, res)
-				fmt.Fprintf(r.Progress, "round %d/%d  %s  %-44s %10.0f calls/s%s\n", round+1, r.Rounds, t.Workload.Name(), row.Participant.Name(), res.Rate(), busy(res))
+				res, err := r.undisturbed(ctx, row)
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				r.runs++
+				row.add(res, err)
+				fmt.Fprintf(r.Progress, "%s  round %d/%d  %-11s  %s\n", r.left(), round+1, r.Rounds, t.Name, row.last())
 			}
 		}
 	}
-	return tables, nil
+	return nil
+}
+
+func (r *Row) add(res Result, err error) {
+	if err != nil {
+		r.LeftOut = err
+		return
+	}
+	r.Results = append(r.Results, res)
+}
+
+// last describes the last run of a row.
+func (r *Row) last() string {
+	if r.LeftOut != nil {
+		return fmt.Sprintf("%-44s %v", r.Label, r.LeftOut)
+	}
+	res := r.Results[len(r.Results)-1]
+	if res.Elapsed == 0 {
+		return fmt.Sprintf("%-44s %10s bytes each, resident on the server", r.Label, thousands(res.perCall(float64(res.ServerGrown.Resident))))
+	}
+	return fmt.Sprintf("%-44s %10s/s%s", r.Label, thousands(res.Rate()), busy(res))
+}
+
+// left says how many of the runs are done, and about how long the others take.
+func (r *Runner) left() string {
+	todo := 0
+	for _, t := range r.Tables {
+		for _, row := range t.Rows {
+			if row.LeftOut == nil {
+				todo += r.Rounds - len(row.Results)
+			}
+		}
+	}
+	each := time.Since(r.began) / time.Duration(r.runs)
+	return fmt.Sprintf("[%d done, %d to do, %v left]", r.runs, todo, (each * time.Duration(todo)).Round(time.Second))
 }
 
 // noisy is from how many processors on the work of others is worth a word.
@@ -59,23 +93,19 @@ func busy(res Result) string {
 }
 
 // grace is what a run may take beyond its warm-up and duration.
-const grace = 30 * time.Second
+const grace = 2 * time.Minute
 
-func (r *Runner) one(ctx context.Context, w Workload, p Participant) (res Result, err error) {
-	ctx, cancel := context.WithTimeout(ctx, r.Warmup+r.Duration+grace)
+var errSlow = errors.New("the run took too long")
+
+func (r *Runner) one(ctx context.Context, row *Row) (Result, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, r.Warmup+r.Duration+grace, errSlow)
 	defer cancel()
-	s, err := startServer(ctx, p, profilePath(r.ProfileDir, w, p, "server"))
-	if err != nil {
-		return res, err
-	}
-	defer func() { err = errors.Join(err, s.stop()) }()
-	stop, err := startProfile(profilePath(r.ProfileDir, w, p, "client"))
-	if err != nil {
-		return res, err
-	}
-	defer func() { err = errors.Join(err, stop()) }()
-	runtime.GC() // what the run before has left
-	meter := newMeter(r.Warmup, r.Duration, s.usage)
-	err = w.Run(ctx, p, s.addr, meter)
-	return meter.result, err
+	return measure(ctx, clientTask{
+		Workload:      row.Workload.Name(),
+		Participant:   row.Participant.Name(),
+		Warmup:        r.Warmup,
+		Duration:      r.Duration,
+		ClientProfile: profilePath(r.ProfileDir, row, "client"),
+		ServerProfile: profilePath(r.ProfileDir, row, "server"),
+	})
 }

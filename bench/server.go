@@ -15,46 +15,41 @@ import (
 	"time"
 )
 
-// serveFlag as the first argument makes this program the server of a run. The
-// participant's name and the file of a CPU profile, which may be empty, follow.
+// serveFlag as the first argument makes this program the server of a run. A
+// serverTask as JSON follows.
 const serveFlag = "-serve"
 
-// The server writes its address in a line. From then on it answers each line
-// "usage" with its Usage as JSON in a line, until its input ends: it does not
-// outlive the process that started it.
-const usageLine = "usage"
+// serverTask says what a server is to do.
+type serverTask struct {
+	Participant string        `json:"participant"`
+	Delay       time.Duration `json:"delay,omitempty"`   // of each echo
+	Held        bool          `json:"held,omitempty"`    // echoes wait for doRelease
+	Profile     string        `json:"profile,omitempty"` // file of a CPU profile
+}
 
-// serveRole runs this process as a server if the arguments say so, and returns
-// the code to exit with.
-func serveRole(list []Participant, args []string) (code int, ok bool) {
-	if len(args) != 3 || args[0] != serveFlag {
-		return 0, false
-	}
+// serveRole runs this process as a server: it writes its address in a line, and
+// then does what each line of its input says, until that ends. So it does not
+// outlive the process that started it.
+func serveRole(known registry, arg string) error {
 	signal.Ignore(os.Interrupt) // the parent decides
 	out := os.Stdout
 	os.Stdout = os.Stderr // for participants that log to it
-	p := find(list, args[1])
-	if p == nil {
-		fmt.Fprintf(os.Stderr, "bench: no participant %q\n", args[1])
-		return 2, true
+	var task serverTask
+	if err := json.Unmarshal([]byte(arg), &task); err != nil {
+		return err
 	}
-	if err := serveProfiled(p, args[2], os.Stdin, out); err != nil {
-		fmt.Fprintf(os.Stderr, "bench: server of %s: %v\n", p.Name(), err)
-		return 1, true
-	}
-	return 0, true
-}
-
-func serveProfiled(p Participant, profile string, in io.Reader, out io.Writer) error {
-	stop, err := startProfile(profile)
+	p, err := known.participant(task.Participant)
 	if err != nil {
 		return err
 	}
-	defer stop()
-	return serve(p, in, out)
+	stop, err := startProfile(task.Profile)
+	if err != nil {
+		return err
+	}
+	return errors.Join(serve(p, newWork(task.Delay, task.Held), os.Stdin, out), stop())
 }
 
-func serve(p Participant, in io.Reader, out io.Writer) error {
+func serve(p Participant, work *Work, in io.Reader, out io.Writer) error {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -62,11 +57,11 @@ func serve(p Participant, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	served, controlled := make(chan error, 1), make(chan error, 1)
-	go func() { served <- p.Serve(ctx, ln) }()
-	go func() { controlled <- control(ln.Addr().String(), in, out) }()
+	go func() { served <- p.Serve(ctx, ln, work) }()
+	go func() { controlled <- control(ctx, work, ln.Addr().String(), in, out) }()
 	select {
 	case err := <-served: // the process ends, and with it whoever reads the input
-		return fmt.Errorf("ended by itself: %w", err)
+		return fmt.Errorf("server of %s ended by itself: %w", p.Name(), err)
 	case err := <-controlled:
 		cancel()
 		<-served
@@ -74,18 +69,35 @@ func serve(p Participant, in io.Reader, out io.Writer) error {
 	}
 }
 
-func control(addr string, in io.Reader, out io.Writer) error {
+func control(ctx context.Context, work *Work, addr string, in io.Reader, out io.Writer) error {
 	if _, err := fmt.Fprintln(out, addr); err != nil {
 		return err
 	}
+	caster := newCaster(work)
+	defer caster.stop()
 	lines := bufio.NewScanner(in)
 	encoder := json.NewEncoder(out)
 	for lines.Scan() {
-		if lines.Text() != usageLine {
-			return fmt.Errorf("unknown command %q", lines.Text())
-		}
-		if err := encoder.Encode(ownUsage()); err != nil {
+		var c command
+		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
 			return err
+		}
+		switch c.Do {
+		case doRelease:
+			work.release()
+		case doBroadcast:
+			caster.allow(c.Until, c.Size)
+		case doSettle, doState:
+			if c.Do == doSettle {
+				settle()
+			}
+			s := state{Usage: ownUsage()}
+			work.state(&s)
+			if err := encoder.Encode(s); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("unknown command %q", c.Do)
 		}
 	}
 	return lines.Err()
@@ -93,51 +105,51 @@ func control(addr string, in io.Reader, out io.Writer) error {
 
 // server is a server's process as its parent sees it.
 type server struct {
-	cmd  *exec.Cmd
-	in   io.WriteCloser
-	out  *bufio.Reader
-	addr string
+	remote
+	cmd *exec.Cmd
 }
 
-// startServer runs this program again as a server of p. The server is killed
-// when ctx ends; whoever starts it stops it.
-func startServer(ctx context.Context, p Participant, profile string) (*server, error) {
-	exe, err := os.Executable()
+// startServer runs this program again as a server. It is killed when ctx ends;
+// whoever starts it stops it.
+func startServer(ctx context.Context, task serverTask) (*server, error) {
+	cmd, err := again(ctx, serveFlag, task)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{cmd: exec.CommandContext(ctx, exe, serveFlag, p.Name(), profile)}
-	s.cmd.Stderr = os.Stderr
-	s.cmd.WaitDelay = time.Second
-	in, err := s.cmd.StdinPipe()
+	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
-	out, err := s.cmd.StdoutPipe()
+	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := s.cmd.Start(); err != nil {
+	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	s.in, s.out = in, bufio.NewReader(out)
+	s := &server{remote: remote{in: in, out: bufio.NewReader(out)}, cmd: cmd}
 	line, err := s.out.ReadString('\n')
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("the server of %s does not start: %w", p.Name(), err), s.stop())
+		return nil, errors.Join(fmt.Errorf("the server of %s does not start: %w", task.Participant, err), s.stop())
 	}
 	s.addr = strings.TrimSpace(line)
 	return s, nil
 }
 
-func (s *server) usage() (u Usage, err error) {
-	if _, err = fmt.Fprintln(s.in, usageLine); err != nil {
-		return u, fmt.Errorf("ask the server for its usage: %w", err)
-	}
-	line, err := s.out.ReadBytes('\n')
+// again prepares this program in a role, with a task as JSON.
+func again(ctx context.Context, role string, task any) (*exec.Cmd, error) {
+	exe, err := os.Executable()
 	if err != nil {
-		return u, fmt.Errorf("read the server's usage: %w", err)
+		return nil, err
 	}
-	return u, json.Unmarshal(line, &u)
+	text, err := json.Marshal(task)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, exe, role, string(text))
+	cmd.Stderr = os.Stderr
+	cmd.WaitDelay = time.Second
+	return cmd, nil
 }
 
 // stop ends the server and waits for its process.

@@ -1,29 +1,44 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
 )
 
-// Table is what the participants reached in one workload.
+// Table is what the rows of one comparison reached.
 type Table struct {
-	Workload Workload
-	Rows     []*Row
+	Name    string // such as "W1"
+	Title   string
+	Section string // of the report
+	Columns []column
+	Rows    []*Row
+	// Base is the label of the row that others are compared with.
+	Base string
+
+	chart func(*Table) chart // nil: none
 }
 
-// Row is what one participant reached, a Result for each round.
+// Row is what one participant reached in one workload, a Result for each round.
 type Row struct {
+	Label       string
 	Participant Participant
+	Workload    Workload
 	Results     []Result
+	LeftOut     error // an errUnfit, or what went wrong
 }
 
 // Rate is in calls per second.
-func (r Result) Rate() float64 { return float64(r.Calls) / r.Elapsed.Seconds() }
+func (r Result) Rate() float64 { return float64(r.Calls) / max(1e-9, r.Elapsed.Seconds()) }
 
 // perCall divides, also for a run without calls.
 func (r Result) perCall(n float64) float64 { return n / float64(max(1, r.Calls)) }
+
+// cpu is in seconds per call, of both ends.
+func (r Result) cpu() float64 { return r.perCall((r.Client.CPU + r.Server.CPU).Seconds()) }
 
 func (r *Row) median(figure func(Result) float64) float64 {
 	var all []float64
@@ -33,7 +48,11 @@ func (r *Row) median(figure func(Result) float64) float64 {
 	return median(all)
 }
 
+// median is not a number for nothing.
 func median(all []float64) float64 {
+	if len(all) == 0 {
+		return math.NaN()
+	}
 	slices.Sort(all)
 	n := len(all)
 	return (all[(n-1)/2] + all[n/2]) / 2
@@ -47,68 +66,29 @@ func (r *Row) spread() float64 {
 	return (best.Rate() - worst.Rate()) / max(1, r.median(Result.Rate))
 }
 
-var columns = []struct {
-	title string
-	cell  func(*Row) string
-}{
-	{"calls/s", func(r *Row) string { return thousands(r.median(Result.Rate)) }},
-	{"spread", func(r *Row) string { return fmt.Sprintf("%.0f %%", 100*r.spread()) }},
-	{"p50", func(r *Row) string { return micros(r.median(func(x Result) float64 { return float64(x.P50) })) }},
-	{"p99", func(r *Row) string { return micros(r.median(func(x Result) float64 { return float64(x.P99) })) }},
-	{"CPU client", func(r *Row) string {
-		return cpu(r.median(func(x Result) float64 { return x.perCall(x.Client.CPU.Seconds()) }))
-	}},
-	{"CPU server", func(r *Row) string {
-		return cpu(r.median(func(x Result) float64 { return x.perCall(x.Server.CPU.Seconds()) }))
-	}},
-	{"allocs client", func(r *Row) string {
-		return fmt.Sprintf("%.2f", r.median(func(x Result) float64 { return x.perCall(float64(x.Client.Mallocs)) }))
-	}},
-	{"allocs server", func(r *Row) string {
-		return fmt.Sprintf("%.2f", r.median(func(x Result) float64 { return x.perCall(float64(x.Server.Mallocs)) }))
-	}},
-}
+// failed says whether something went wrong, rather than was left out.
+func (r *Row) failed() bool { return r.LeftOut != nil && !errors.Is(r.LeftOut, errUnfit) }
 
-func thousands(v float64) string {
-	s := fmt.Sprintf("%.0f", v)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
-func micros(ns float64) string { return fmt.Sprintf("%.1f µs", ns/float64(time.Microsecond)) }
-
-// cpu prints seconds per call as seconds per million calls.
-func cpu(seconds float64) string {
-	if seconds == 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%.2f", seconds*1e6)
-}
-
-// Markdown returns the table with its columns aligned, so that it reads well in
-// a terminal too.
-func (t *Table) Markdown() string {
-	grid := [][]string{{"", "ours / it"}}
-	for _, c := range columns {
-		grid[0] = append(grid[0], c.title)
-	}
-	base := t.base()
+// measured is the rows that have results.
+func (t *Table) measured() (rows []*Row) {
 	for _, row := range t.Rows {
-		line := []string{row.Participant.Name(), ratio(base, row)}
-		for _, c := range columns {
-			line = append(line, c.cell(row))
+		if row.LeftOut == nil && len(row.Results) > 0 {
+			rows = append(rows, row)
 		}
-		grid = append(grid, line)
 	}
-	return fmt.Sprintf("%s: %s\n\n%s", t.Workload.Name(), t.Workload.Title(), align(grid))
+	return rows
 }
 
-// base is the row the others are compared with, nil if it was not measured.
-func (t *Table) base() *Row {
-	for _, row := range t.Rows {
-		if row.Participant.Name() == oursName {
+// rated says whether the table is about how much is done in a time.
+func (t *Table) rated() bool {
+	rows := t.measured()
+	return len(rows) > 0 && rows[0].Results[0].Elapsed > 0
+}
+
+// row returns the measured row of a label, nil if there is none.
+func (t *Table) row(label string) *Row {
+	for _, row := range t.measured() {
+		if row.Label == label {
 			return row
 		}
 	}
@@ -116,16 +96,53 @@ func (t *Table) base() *Row {
 }
 
 // ratio is the median of the ratios inside each round, whose runs are close in
-// time: a machine that is slower for a while is so for both.
-func ratio(base, row *Row) string {
-	if base == nil {
-		return "-"
+// time: a machine that is slower for a while is so for both. It is not a number
+// when one of the rows is nil.
+func ratio(over, under *Row, figure func(Result) float64) float64 {
+	if over == nil || under == nil {
+		return math.NaN()
 	}
 	var all []float64
-	for i, res := range row.Results {
-		all = append(all, base.Results[i].Rate()/max(1, res.Rate()))
+	for i := range min(len(over.Results), len(under.Results)) {
+		if d := figure(under.Results[i]); d != 0 {
+			all = append(all, figure(over.Results[i])/d)
+		}
 	}
-	return fmt.Sprintf("%.2f", median(all))
+	return median(all)
+}
+
+// Markdown returns the table with its columns aligned, so that it reads well in
+// a terminal too, and what was left out.
+func (t *Table) Markdown() string {
+	grid := [][]string{{""}}
+	for _, c := range t.Columns {
+		grid[0] = append(grid[0], c.title)
+	}
+	for _, row := range t.measured() {
+		line := []string{row.Label}
+		for _, c := range t.Columns {
+			line = append(line, c.cell(t, row))
+		}
+		grid = append(grid, line)
+	}
+	return fmt.Sprintf("### %s: %s\n\n%s%s", t.Name, t.Title, align(grid), t.remarks())
+}
+
+// remarks says what the table does not show.
+func (t *Table) remarks() string {
+	var b strings.Builder
+	for _, row := range t.Rows {
+		if row.LeftOut != nil {
+			fmt.Fprintf(&b, "- %s: %s%v.\n", row.Label, map[bool]string{true: "failed: "}[row.failed()], row.LeftOut)
+		}
+		if len(row.Results) > 0 && row.Results[0].Unordered {
+			fmt.Fprintf(&b, "- %s: handlers run at the same time, in any order; that each message arrived once was checked.\n", row.Label)
+		}
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return "\n" + b.String()
 }
 
 // align writes a Markdown table. Its first line is the head; its first column
@@ -165,4 +182,30 @@ func rule(widths []int) string {
 		}
 	}
 	return b.String() + "|\n"
+}
+
+func thousands(v float64) string {
+	s := fmt.Sprintf("%.0f", v)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func micros(ns float64) string { return fmt.Sprintf("%.1f µs", ns/float64(time.Microsecond)) }
+
+// mebi prints bytes as MiB, 0 as unknown.
+func mebi(bytes float64) string {
+	if bytes == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f MiB", bytes/(1<<20))
+}
+
+// cpu prints seconds per call as seconds per million calls, 0 as unknown.
+func cpu(seconds float64) string {
+	if seconds == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", seconds*1e6)
 }

@@ -1,19 +1,39 @@
 package main
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+)
 
 // Workload is what a run has the client do. Each kind lives in a file of its
-// own and is listed in workloads.
+// own; the tables of the suite say who does which.
 type Workload interface {
+	// Name tells this workload from all others.
 	Name() string
 	// Title says what is done, such as "1 connection, 100 callers, 128 bytes".
 	Title() string
-	// Run works on the server at addr until meter.Measure returns. A wrong
-	// answer is an error.
-	Run(ctx context.Context, p Participant, addr string, meter *Meter) error
+	// Server completes what the server is told before it starts.
+	Server(*serverTask)
+	// Run works on a server until the meter has its figures. A wrong answer is an
+	// error; an errUnfit says that the participant is not made for this.
+	Run(ctx context.Context, p Participant, s *remote, m *Meter) error
 }
 
-var workloads = []Workload{
-	echo{name: "W1", conns: 1, callers: 1, size: 128},
-	echo{name: "W2", conns: 1, callers: 100, size: 128},
+// Blocker is a participant whose handlers run where it reads, so that a slow one
+// holds up its connection. It is left out of workloads with slow handlers.
+type Blocker interface{ Blocks() bool }
+
+var errUnfit = errors.New("left out")
+
+func unfit(why string) error { return fmt.Errorf("%w: %s", errUnfit, why) }
+
+var errNoCalls = unfit("no calls")
+
+// blocks says whether slow handlers are too much for p.
+func blocks(p Participant) error {
+	if b, ok := p.(Blocker); ok && b.Blocks() {
+		return unfit("its handlers run on the reader, where a slow one blocks")
+	}
+	return nil
 }

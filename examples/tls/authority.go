@@ -4,10 +4,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"net"
+	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -42,22 +44,37 @@ func newAuthority() (*authority, error) {
 	return &authority{cert: cert, key: key, pool: pool}, nil
 }
 
-// issue returns a new key and a certificate for it, good for a server on this
-// machine and for a client.
-func (a *authority) issue(name string) (tls.Certificate, error) {
+// issueTo writes a new key and a certificate for it, good for a server on this
+// machine, to a folder.
+func (a *authority) issueTo(dir, name string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return tls.Certificate{}, err
+		return err
 	}
 	template := newTemplate(name)
 	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	if err != nil {
-		return tls.Certificate{}, err
+		return err
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	if err := writePEM(certFile(dir), "CERTIFICATE", der); err != nil {
+		return err
+	}
+	return writePEM(keyFile(dir), "PRIVATE KEY", secret)
+}
+
+func certFile(dir string) string { return filepath.Join(dir, "cert.pem") }
+
+func keyFile(dir string) string { return filepath.Join(dir, "key.pem") }
+
+func writePEM(path, kind string, der []byte) error {
+	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 }
 
 // newTemplate returns what all certificates here have in common. Without a

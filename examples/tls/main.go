@@ -1,5 +1,5 @@
-// Command tls talks over mutual TLS: server and client each prove who they are
-// with a certificate, and the server knows the caller by name.
+// Command tls talks over TLS: the server proves who it is with a certificate in
+// files, which it takes anew when they change.
 package main
 
 import (
@@ -23,85 +23,79 @@ func main() {
 }
 
 func run(ctx context.Context, stdout io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 
+	dir, err := os.MkdirTemp("", "arpc-tls")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
 	ca, err := newAuthority()
 	if err != nil {
 		return err
 	}
-	ln, err := listen(ca)
+	if err := ca.issueTo(dir, "the first certificate"); err != nil {
+		return err
+	}
+	server, addr, err := serve(dir)
 	if err != nil {
 		return err
 	}
-	server := arpc.NewServer()
-	server.Handler.Handle("/whoami", whoami)
-	go serve(server, ln)
 	defer server.Stop()
 
-	alice, err := ca.issue("alice")
-	if err != nil {
+	if err := greet(ctx, stdout, addr, &tls.Config{RootCAs: ca.pool}); err != nil {
 		return err
 	}
-	name, err := ask(ctx, ln.Addr().String(), &tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{alice}})
-	if err != nil {
-		return fmt.Errorf("with a certificate: %w", err)
+	if err := ca.issueTo(dir, "the second certificate"); err != nil {
+		return err
 	}
-	fmt.Fprintln(stdout, "with a certificate: hello,", name)
-
-	_, err = ask(ctx, ln.Addr().String(), &tls.Config{RootCAs: ca.pool})
-	if err == nil {
-		return errors.New("a client without a certificate was served")
+	time.Sleep(2 * time.Second) // the files are looked at every two seconds at most
+	if err := greet(ctx, stdout, addr, &tls.Config{RootCAs: ca.pool}); err != nil {
+		return err
 	}
-	fmt.Fprintf(stdout, "without one: refused (%v)\n", arpc.CodeOf(err))
+	if err = greet(ctx, stdout, addr, nil); err == nil {
+		return errors.New("a server was trusted that the system does not know")
+	}
+	fmt.Fprintln(stdout, "without the authority: refused by the client")
 	return nil
 }
 
-// listen returns a TLS listener that only takes clients with a certificate of
-// the authority.
-func listen(ca *authority) (net.Listener, error) {
-	cert, err := ca.issue("server")
+// serve serves on any free port. With a port of your own it is
+// server.RunTLS(":8888", certFile, keyFile).
+func serve(dir string) (*arpc.Server, string, error) {
+	files, err := arpc.LoadCertificateFiles(certFile(dir), keyFile(dir), nil)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-		Certificates: []tls.Certificate{cert},
-		ClientCAs:    ca.pool,
-		ClientAuth:   tls.RequireAndVerifyClientCert,
-		MinVersion:   tls.VersionTLS13,
-	})
-}
-
-// serve serves until the server is stopped.
-func serve(server *arpc.Server, ln net.Listener) {
-	if err := server.Serve(ln); !errors.Is(err, arpc.ErrServerClosed) {
-		log.Print(err)
-	}
-}
-
-// whoami answers with the name in the caller's certificate. The handshake is
-// over when a message arrives, and the certificate has been verified.
-func whoami(ctx *arpc.Context) {
-	conn, ok := ctx.Client.Conn().(*tls.Conn)
-	if !ok {
-		ctx.Error(arpc.NewError(arpc.CodeUnauthenticated, "not a TLS connection"))
-		return
-	}
-	ctx.Write(conn.ConnectionState().PeerCertificates[0].Subject.CommonName)
-}
-
-// ask connects, calls /whoami once and disconnects.
-func ask(ctx context.Context, addr string, config *tls.Config) (string, error) {
-	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: 3 * time.Second}, Config: config}
-	client, err := arpc.NewClient(func() (net.Conn, error) {
-		return dialer.Dial("tcp", addr)
-	})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", err
+		return nil, "", err
+	}
+	server := arpc.NewServer()
+	server.Handler.Handle("/greet", func(ctx *arpc.Context) { ctx.Write("hello") })
+	go func() {
+		err := server.ServeTLS(ln, &tls.Config{GetCertificate: files.GetCertificate})
+		if !errors.Is(err, arpc.ErrServerClosed) {
+			log.Print(err)
+		}
+	}()
+	return server, ln.Addr().String(), nil
+}
+
+// greet connects, calls /greet once and disconnects.
+func greet(ctx context.Context, stdout io.Writer, addr string, config *tls.Config) error {
+	client, err := arpc.NewClient(arpc.DialTLS(addr, config))
+	if err != nil {
+		return err
 	}
 	defer client.Stop()
 
-	var name string
-	err = client.CallWith(ctx, "/whoami", nil, &name)
-	return name, err
+	var reply string
+	if err := client.CallWith(ctx, "/greet", nil, &reply); err != nil {
+		return err
+	}
+	server, _ := arpc.TLSIdentityOf(client.Conn())
+	fmt.Fprintf(stdout, "%s, says the server with %s\n", reply, server)
+	return nil
 }

@@ -10,7 +10,8 @@ import (
 func TestRun(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, run(t.Context(), &out))
-	require.Equal(t, `with a certificate: hello, alice
-without one: refused (Unavailable)
+	require.Equal(t, `hello, says the server with the first certificate
+hello, says the server with the second certificate
+without the authority: refused by the client
 `, out.String())
 }

@@ -3,7 +3,9 @@ package router_test
 import (
 	"bytes"
 	"log/slog"
+	"maps"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -89,4 +91,73 @@ func TestLoggerLevel(t *testing.T) {
 	rec, _ := logs.next(t)
 	require.Equal(t, slog.LevelWarn, rec.Level)
 	logs.requireNone(t)
+}
+
+// Of what went well and of what did not one in so many is logged, the first always.
+func TestLoggerSampling(t *testing.T) {
+	for name, c := range map[string]struct {
+		well, badly int
+		want        []string // 10 times each: answered, error, notification
+	}{
+		"all":         {1, 1, []string{"answered", "error", "handled"}},
+		"all bad":     {0, 1, []string{"error"}},
+		"all good":    {1, 0, []string{"answered", "handled"}},
+		"nothing":     {0, 0, nil},
+		"nonsense":    {-1, -5, nil},
+		"some, less":  {5, 10, []string{"answered 5", "error 10", "handled 5"}},
+		"hardly any":  {1000, 1, []string{"answered 1000", "error"}},
+		"the extreme": {1 << 40, 1 << 62, []string{"answered 1099511627776", "error 4611686018427387904"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logs := newRecords()
+			done := make(chan struct{}, 100)
+			h := arpc.NewHandler()
+			h.Use(func(ctx *arpc.Context) { ctx.Next(); done <- struct{}{} })
+			h.Use(router.Logger(router.WithLogger(slog.New(logs)), router.WithSampling(c.well, c.badly)))
+			h.Handle("/m", answering)
+			h.Handle("/fails", func(ctx *arpc.Context) { ctx.Error("no") })
+			h.Handle("/n", func(*arpc.Context) {})
+			client := connect(t, h)
+			for range 10 {
+				require.NoError(t, client.Call("/m", nil, nil, wait))
+				require.Error(t, client.Call("/fails", nil, nil, wait))
+				require.NoError(t, client.Notify("/n", nil, wait))
+			}
+			for range 30 {
+				receive(t, done)
+			}
+			seen := make(map[string]bool)
+			for len(logs.ch) > 0 {
+				_, attrs := logs.next(t)
+				outcome := attrs["outcome"].String()
+				if sampled, ok := attrs["sampled"]; ok {
+					outcome += " " + sampled.String()
+				}
+				seen[outcome] = true
+			}
+			require.ElementsMatch(t, c.want, slices.Collect(maps.Keys(seen)))
+		})
+	}
+}
+
+// So many are logged, and no more.
+func TestLoggerSamplesOneInSoMany(t *testing.T) {
+	logs := newRecords()
+	done := make(chan struct{}, 100)
+	h := arpc.NewHandler()
+	h.Use(func(ctx *arpc.Context) { ctx.Next(); done <- struct{}{} })
+	h.Use(router.Logger(router.WithLogger(slog.New(logs)), router.WithSampling(10, 4)))
+	h.Handle("/m", answering)
+	h.Handle("/boom", boom)
+	client := connect(t, h)
+	for range 21 {
+		require.NoError(t, client.Call("/m", nil, nil, wait))
+	}
+	for range 9 {
+		require.Error(t, client.Call("/boom", nil, nil, wait))
+	}
+	for range 21 {
+		receive(t, done)
+	}
+	require.Eventually(t, func() bool { return len(logs.ch) == 6 }, wait, tick, "1, 11 and 21, and 1, 5 and 9")
 }

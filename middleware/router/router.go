@@ -1,14 +1,25 @@
-// Package router has middleware for arpc.Handler.Use: Recover, Logger and
-// Graceful. It works for requests and notifications; streams and the callbacks
-// of CallAsync have no middleware.
+// Package router has middleware for arpc.Handler.Use: Recover, Logger, Graceful,
+// Timeout, RateLimit, Bulkhead, Adaptive, Auth and Validate. Those that turn
+// messages away have a method Stream for arpc.Handler.UseStream as well: streams
+// do not pass the middleware of Use. The callbacks of CallAsync pass none.
 //
 // Middleware runs before the handlers of routes that are registered later, and
-// the functions here are of use only there: call Use before Handle.
+// the functions here are of use only there: call Use before Handle. What comes
+// first is the outermost. An order that makes sense is
 //
 //	handler.Use(router.Logger())
 //	handler.Use(router.Recover())
 //	handler.Use(graceful.Handler())
+//	handler.Use(auth.Handler())
+//	handler.Use(rateLimit.Handler())
+//	handler.Use(timeout.Handler())
+//	handler.Use(adaptive.Handler())
+//	handler.Use(router.Validate())
 //	handler.Handle("/echo", echo)
+//
+// A request that is turned away is answered with an error, and its handler does
+// not run. A notification cannot be answered: it is dropped and counted. Only
+// limits middleware to some of the routes.
 package router
 
 import (
@@ -21,6 +32,8 @@ import (
 type settings struct {
 	logger *slog.Logger // nil: slog.Default
 	level  slog.Level
+
+	well, badly int // of so many messages one is logged
 }
 
 // Option is a setting for Recover or Logger.
@@ -38,8 +51,16 @@ func WithLevel(level slog.Level) Option {
 	return func(s *settings) { s.level = level }
 }
 
+// WithSampling has Logger log one in so many messages: of those that went well,
+// and of those that did not, which are requests answered with an error or not at
+// all, and panics. The first of each is logged; 0 logs none. Default: 1 and 1, all
+// of them. Recover logs every panic.
+func WithSampling(well, badly int) Option {
+	return func(s *settings) { s.well, s.badly = well, badly }
+}
+
 func newSettings(level slog.Level, opts []Option) settings {
-	s := settings{level: level}
+	s := settings{level: level, well: 1, badly: 1}
 	for _, opt := range opts {
 		opt(&s)
 	}

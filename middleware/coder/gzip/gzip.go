@@ -21,6 +21,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/arpc-go/arpc"
+	"github.com/arpc-go/arpc/middleware/coder/internal/frame"
 )
 
 const (
@@ -32,7 +33,7 @@ const (
 
 const (
 	// flagBit says in the reserved byte that a frame is compressed.
-	flagBit = 7
+	flagBit = frame.Gzip
 	// start is the offset from which on it is.
 	start = 5
 	// maxFrame is the length of the longest frame that is compressed. The
@@ -107,28 +108,15 @@ func New(opts ...Option) *Gzip {
 	return g
 }
 
-// limit is the longest frame that may come out of decoding.
-type limit struct {
-	bytes   int64
-	setting string
-}
-
-func (g *Gzip) limit(c *arpc.Client) limit {
-	most := int64(arpc.HeadLen + arpc.DefaultMaxBodyLen)
-	if c != nil {
-		most = min(int64(c.Handler.MaxBodyLen())+arpc.HeadLen, maxFrame)
-	}
-	if own := int64(g.maxDecoded); own > 0 && own < most {
-		return limit{own, "gzip.WithMaxDecoded"}
-	}
-	return limit{most, "arpc.WithMaxBodyLen"}
+func (g *Gzip) limit(c *arpc.Client) frame.Limit {
+	return frame.LimitOf(c, g.maxDecoded, "gzip.WithMaxDecoded")
 }
 
 // Encode compresses the message in place, if it is worth it. A message that is
 // marked as compressed stays as it is.
 func (g *Gzip) Encode(c *arpc.Client, m *arpc.Message) *arpc.Message {
 	n := m.Len()
-	if n > g.threshold && n >= arpc.HeadLen && int64(n) <= g.limit(c).bytes && !m.IsFlagBitSet(flagBit) {
+	if n > g.threshold && n >= arpc.HeadLen && int64(n) <= g.limit(c).Bytes && !m.IsFlagBitSet(flagBit) {
 		g.compress(m)
 	}
 	return m
@@ -167,11 +155,11 @@ func (g *Gzip) DecodeChecked(c *arpc.Client, m *arpc.Message) (*arpc.Message, er
 		return m, nil
 	}
 	f := g.inflaters.Get().(*inflater)
-	frame, err := f.inflate(m.Buffer, g.limit(c))
+	plain, err := f.inflate(m.Buffer, g.limit(c))
 	g.inflaters.Put(f)
-	if frame == nil {
+	if plain == nil {
 		return nil, err
 	}
-	m.Buffer = frame
+	m.Buffer = plain
 	return m, err
 }

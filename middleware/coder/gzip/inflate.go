@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/arpc-go/arpc"
+	"github.com/arpc-go/arpc/middleware/coder/internal/frame"
 )
 
 const (
@@ -37,22 +38,21 @@ type inflater struct {
 // taken from the trailer of the gzip data, so that the right amount is allocated
 // at once, after it was held against the limit and against what is possible. Of
 // a frame over the limit it returns the header and the method, and an error.
-func (f *inflater) inflate(sealed []byte, most limit) ([]byte, error) {
+func (f *inflater) inflate(sealed []byte, most frame.Limit) ([]byte, error) {
 	data := sealed[start:]
 	n, err := plainLen(data)
 	if err != nil {
 		return nil, err
 	}
 	n += start
-	if n > most.bytes {
-		err = arpc.Errorf(arpc.CodeResourceExhausted, "gzip: a frame of %d bytes after decoding is over the limit of %d (%s)", n, most.bytes, most.setting)
-		return f.head(sealed, n), err
+	if n > most.Bytes {
+		return f.head(sealed, n), most.Exceeded("gzip", n)
 	}
-	frame := newFrame(sealed, n, n)
-	if err := f.fill(frame[start:], data); err != nil {
+	plain := newFrame(sealed, n, n)
+	if err := f.fill(plain[start:], data); err != nil {
 		return nil, err
 	}
-	return frame, nil
+	return plain, nil
 }
 
 // newFrame returns the first size bytes of a frame of n bytes. What follows the
