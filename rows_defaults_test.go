@@ -213,7 +213,7 @@ func TestRow40_MessagesShareWritesByDefault(t *testing.T) {
 			c := rowDial(t, ln.Dial, arpc.WithHandler(h))
 			armed.Store(c)
 			rowSoon(t, "all calls end", func() { rowCallers(t, c, callers, 1) })
-			require.Equal(t, int64(2), writes.Load())
+			require.LessOrEqual(t, writes.Load(), int64(2))
 		})
 	})
 }
