@@ -65,7 +65,9 @@ func Coder(t *testing.T, newCoder func() arpc.MessageCoder, spec CoderSpec) {
 	}
 	t.Run("over the wire", func(t *testing.T) { Each(t, wire, k.setup(true)) })
 	if _, named := k.from.(arpc.NamedCoder); named {
-		t.Run("with a peer that has it not", func(t *testing.T) { Each(t, wire, k.setup(false)) })
+		t.Run("with a peer that has it not", func(t *testing.T) {
+			Each(t, wire, k.setup(false), Over(Memory(), OldClient(Memory()), OldServer(Memory())))
+		})
 	}
 }
 

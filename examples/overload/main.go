@@ -19,10 +19,10 @@ import (
 )
 
 const (
-	places   = 20                    // the database does so many queries at a time
-	query    = 20 * time.Millisecond // and takes so long for each
+	places   = 20                              // the database does so many queries at a time
+	query    = 20 * time.Millisecond           // and takes so long for each
 	capacity = places * int(time.Second/query) // queries a second
-	patience = 100 * time.Millisecond // of callers
+	patience = 100 * time.Millisecond          // of callers
 	during   = 2 * time.Second
 )
 

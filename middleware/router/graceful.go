@@ -16,12 +16,11 @@ import (
 // and calls that handlers make still come back. Server.Shutdown or
 // Client.Shutdown, called after it, sees to it that everything is written.
 type Graceful struct {
-	// The messages in hand, and shuttingDown. A message that is turned away
+	// The messages and streams in hand, and shuttingDown. What is turned away
 	// is in it for a moment.
 	state atomic.Int64
 
-	refused atomic.Uint64
-	dropped atomic.Uint64
+	door door
 
 	begin sync.Once     // makes idle, before shuttingDown is set
 	idle  chan struct{} // closed when nothing is in hand any more
@@ -46,13 +45,20 @@ func (g *Graceful) handle(ctx *arpc.Context) {
 		ctx.Next()
 		return
 	}
-	ctx.Abort()
-	if ctx.Message.Cmd() == arpc.CmdNotify {
-		g.dropped.Add(1)
-		return
+	g.door.turnAway(ctx, errShuttingDown)
+}
+
+// Stream is the middleware for streams. Shutdown waits for those in hand, and turns
+// away what is opened later.
+func (g *Graceful) Stream(next arpc.StreamHandlerFunc) arpc.StreamHandlerFunc {
+	return func(s *arpc.Stream) {
+		defer g.leave()
+		if g.state.Add(1)&shuttingDown == 0 {
+			next(s)
+			return
+		}
+		g.door.failStream(s, errShuttingDown)
 	}
-	g.refused.Add(1)
-	ctx.Error(errShuttingDown)
 }
 
 func (g *Graceful) leave() {
@@ -63,7 +69,7 @@ func (g *Graceful) leave() {
 
 // Shutdown turns away what comes from now on: requests are refused with
 // CodeUnavailable, "shutting down", notifications are dropped. It returns nil
-// when the messages in hand are done, or an error that wraps ctx.Err() if ctx
+// when the messages and streams in hand are done, or an error that wraps ctx.Err() if ctx
 // ends before. It may be called more than once, at the same time too, and then
 // waits again; from a handler it would wait for itself.
 func (g *Graceful) Shutdown(ctx context.Context) error {
@@ -81,12 +87,13 @@ func (g *Graceful) Shutdown(ctx context.Context) error {
 	case <-g.idle:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("router: shutdown with %d messages in hand: %w", g.state.Load()-shuttingDown, ctx.Err())
+		return fmt.Errorf("router: shutdown with %d messages and streams in hand: %w", g.state.Load()-shuttingDown, ctx.Err())
 	}
 }
 
-// Refused returns how many requests were refused since Shutdown was called.
-func (g *Graceful) Refused() uint64 { return g.refused.Load() }
+// Refused returns how many requests and streams were refused since Shutdown was
+// called.
+func (g *Graceful) Refused() uint64 { return g.door.refused.Load() }
 
 // Dropped returns how many notifications were dropped since then.
-func (g *Graceful) Dropped() uint64 { return g.dropped.Load() }
+func (g *Graceful) Dropped() uint64 { return g.door.dropped.Load() }

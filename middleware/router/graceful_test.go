@@ -2,6 +2,7 @@ package router_test
 
 import (
 	"context"
+	"io"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/arpc-go/arpc"
+	"github.com/arpc-go/arpc/arpctest"
 	"github.com/arpc-go/arpc/middleware/router"
 )
 
@@ -58,7 +60,7 @@ func TestGraceful(t *testing.T) {
 	require.True(t, arpc.IsRemote(err))
 	require.EqualError(t, err, "shutting down")
 	require.Equal(t, uint64(1), g.Refused())
-	require.ErrorContains(t, g.Shutdown(ended()), "1 messages in hand")
+	require.ErrorContains(t, g.Shutdown(ended()), "1 messages and streams in hand")
 
 	shut := make(chan error, 2)
 	for range cap(shut) {
@@ -95,6 +97,35 @@ func TestGracefulNotifications(t *testing.T) {
 	require.Empty(t, slow.begun)
 	slow.free()
 	require.NoError(t, g.Shutdown(t.Context()))
+}
+
+// Streams are waited for, and refused, like requests.
+func TestGracefulStreams(t *testing.T) {
+	each(t, func(t *testing.T, world arpctest.World) {
+		var g router.Graceful
+		p := serve(t, world, func(h *arpc.Handler) {
+			h.UseStream(g.Stream)
+			h.HandleStream("/echo", echoStream)
+		})
+		open := func() (*arpc.Stream, error) {
+			s, err := p.Client.OpenStream(t.Context(), "/echo")
+			require.NoError(t, err)
+			require.NoError(t, s.Send("hello"))
+			return s, s.Recv(new(string))
+		}
+		first, err := open()
+		require.NoError(t, err)
+		require.ErrorIs(t, g.Shutdown(ended()), context.Canceled)
+		_, err = open()
+		if p.Version == 1 {
+			require.ErrorIs(t, err, io.EOF, "version 1 knows no other end")
+		} else {
+			require.Equal(t, arpc.CodeUnavailable, arpc.CodeOf(err))
+		}
+		require.Equal(t, uint64(1), g.Refused())
+		require.NoError(t, first.Close())
+		require.NoError(t, g.Shutdown(t.Context()))
+	})
 }
 
 // What ends without returning is not waited for.

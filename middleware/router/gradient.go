@@ -11,9 +11,9 @@ import (
 // limit, takes the median time of handlers that begin in it, and ends with the
 // next limit:
 //
-//   - While the median is under usual and half as much again, the limit grows;
-//     above, it shrinks in proportion. So it settles at one and a half times of what
-//     is handled at once before anything waits.
+//   - While the median is under one and a half times of usual, the limit grows,
+//     above it shrinks, in proportion. So it settles at one and a half times of
+//     what is handled at once before anything waits.
 //   - usual, the time when nothing waits, is the lowest median so far, or the last
 //     one at less than half of the limit. As either may be wrong, it is measured
 //     anew every now and then, and when the limit has shrunk a lot: by halving the
@@ -50,6 +50,9 @@ const (
 	// tooLong is by how much a time is above the usual one when the limit is
 	// too high.
 	tooLong = 1.5
+	// leastLeft is what a round leaves of the limit: a single one may have been
+	// disturbed.
+	leastLeft = 0.75
 	// neverLong is a time that is never too long.
 	neverLong = time.Millisecond
 	// quicker is what a round at half of the limit takes of the time before
@@ -130,7 +133,7 @@ func (g *gradient) learn(median time.Duration) {
 func (g *gradient) loaded(median time.Duration) {
 	wanted := max(tooLong*float64(g.usual), float64(neverLong))
 	if ratio := wanted / float64(max(median, 1)); ratio < 1 {
-		g.limit = max(g.lowest, g.limit*max(ratio, 0.5))
+		g.limit = max(g.lowest, g.limit*max(ratio, leastLeft))
 	} else {
 		g.limit = min(g.highest, max(g.limit+1, g.limit*min(ratio, tooLong)))
 	}

@@ -33,8 +33,9 @@ func All() Key { return Key{by: byAll} }
 func ByPeer() Key { return Key{by: byPeer} }
 
 // ByIdentity has a rate for each identity, see arpc.Client.Identity, over all
-// connections that have it. Peers without one, or with one that cannot be compared
-// by ==, have those of ByPeer.
+// connections that have it; identities are the same if they are by ==, so that two
+// pointers are two. Peers without one, or with one that cannot be compared, have the
+// rates of ByPeer.
 func ByIdentity() Key { return Key{by: byIdentity} }
 
 // ByRoute has a rate for each method.

@@ -1,7 +1,6 @@
 // Package router has middleware for arpc.Handler.Use: Recover, Logger, Graceful,
-// Timeout, RateLimit, Bulkhead, Adaptive, Auth and Validate. Those that turn
-// messages away have a method Stream for arpc.Handler.UseStream as well: streams
-// do not pass the middleware of Use. The callbacks of CallAsync pass none.
+// Timeout, RateLimit, Bulkhead, Adaptive, Auth and Validate. It works for requests
+// and notifications, of both versions of the wire.
 //
 // Middleware runs before the handlers of routes that are registered later, and
 // the functions here are of use only there: call Use before Handle. What comes
@@ -20,6 +19,10 @@
 // A request that is turned away is answered with an error, and its handler does
 // not run. A notification cannot be answered: it is dropped and counted. Only
 // limits middleware to some of the routes.
+//
+// Streams pass the middleware of arpc.Handler.UseStream alone, for which Graceful,
+// RateLimit, Bulkhead and Auth have a method Stream. The callbacks of CallAsync pass
+// none.
 package router
 
 import (

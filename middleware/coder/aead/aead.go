@@ -21,9 +21,10 @@
 //
 //   - Length, header and method of messages can be read: who calls what, when, how
 //     often, and about how much.
-//   - Pings, and hellos with names, limits and credentials in them, are neither
-//     encrypted nor authenticated. So HandleAuth with a plain token gives the
-//     token away, and a connection that says nothing needs no key.
+//   - Pings, and hellos with names, limits, features and credentials in them, are
+//     neither encrypted nor authenticated: they can be read and changed. So
+//     HandleAuth with a plain token gives the token away, and a connection that says
+//     nothing needs no key.
 //   - Who can write to the wire can hold messages back, reorder them, and end the
 //     connection. A message held back, or a gap in a stream, is not noticed.
 //   - A message is for whoever has the key, not for one of them. Whoever can write
@@ -33,13 +34,13 @@
 //   - There is no forward secrecy: a key that gets known opens all that was recorded
 //     under it. Change keys with SetKeys.
 //
-// Against all of these there is TLS.
+// Against all of these there is TLS, which shows lengths and times only.
 //
 // # Clocks
 //
 // The clocks of the two ends must not differ by more than WithMaxAge, or messages
 // are refused: that is how a message can be known to be old without remembering
-// all that ever came.
+// all that ever came. A clock that is set back makes old messages young.
 package aead
 
 import (

@@ -56,9 +56,9 @@ func (w *window) fill(i int, number uint64) {
 }
 
 // trim gives up the numbers that are missing for longest when there are too many
-// gaps: they are refused from now on.
+// gaps: they are refused from now on. It drops many at a time.
 func (w *window) trim() {
 	if len(w.gaps) > maxGaps {
-		w.gaps = slices.Delete(w.gaps, 0, len(w.gaps)-maxGaps)
+		w.gaps = slices.Delete(w.gaps, 0, maxGaps/4)
 	}
 }

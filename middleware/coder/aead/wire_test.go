@@ -18,7 +18,7 @@ import (
 	"github.com/arpc-go/arpc/middleware/coder/internal/codertest"
 )
 
-const wait = 20 * time.Second
+const wait = 2 * time.Minute
 
 // recorder keeps what a client writes.
 type recorder struct {
