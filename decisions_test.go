@@ -198,7 +198,7 @@ func liveBytes() int64 {
 func BenchmarkCallTable(b *testing.B) {
 	for _, inflight := range []int{1, 100, 200_000} {
 		b.Run(fmt.Sprintf("slots/inflight=%d", inflight), func(b *testing.B) {
-			var t callTable
+			t := newCallTable(1, new(atomic.Int64))
 			k := new(call)
 			for range inflight {
 				t.add(k, 0)
