@@ -39,8 +39,8 @@ func (s size) done(t *testing.T, adaptive *router.Adaptive) (part float64) {
 			h.Handle("/work", w.handle)
 		})
 		storm(p.Client, "/work", 3*w.capacity(), 2*time.Second, 6*s.each)
-		o := storm(p.Client, "/work", 3*w.capacity(), 4*time.Second, 6*s.each)
-		part = float64(o.good.Load()) / w.capacity() / 4
+		o := storm(p.Client, "/work", 3*w.capacity(), 6*time.Second, 6*s.each)
+		part = float64(o.good.Load()) / w.capacity() / 6
 	})
 	return part
 }
@@ -65,7 +65,7 @@ func TestAdaptiveUnderLittleLoad(t *testing.T) {
 // A service that becomes slower, or quicker, is found out.
 func TestAdaptiveFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		slow, quick := newWorkshop(10, 80*time.Millisecond), newWorkshop(10, 20*time.Millisecond)
+		slow, quick := newWorkshop(10, 100*time.Millisecond), newWorkshop(10, 30*time.Millisecond)
 		now := quick
 		p := serve(t, arpctest.Memory(), func(h *arpc.Handler) {
 			h.Use(router.NewAdaptive().Handler())
@@ -73,9 +73,9 @@ func TestAdaptiveFollows(t *testing.T) {
 		})
 		for _, w := range []*workshop{quick, slow, quick} {
 			now = w
-			storm(p.Client, "/work", 3*w.capacity(), 3*time.Second, time.Second) // to find out
-			o := storm(p.Client, "/work", 3*w.capacity(), 3*time.Second, time.Second)
-			require.Greater(t, float64(o.good.Load())/w.capacity()/3, 0.9, w.each)
+			storm(p.Client, "/work", 3*w.capacity(), 2*time.Second, time.Second) // to find out
+			o := storm(p.Client, "/work", 3*w.capacity(), 2*time.Second, time.Second)
+			require.Greater(t, float64(o.good.Load())/w.capacity()/2, 0.8, w.each)
 		}
 	})
 }
@@ -111,7 +111,7 @@ func TestAdaptiveWithinItsLimits(t *testing.T) {
 // What fails at once says nothing about the time that work takes.
 func TestAdaptiveIgnoresFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorkshop(10, 20*time.Millisecond)
+		w := newWorkshop(10, 40*time.Millisecond)
 		p := serve(t, arpctest.Memory(), func(h *arpc.Handler) {
 			h.Use(router.NewAdaptive().Handler())
 			h.Handle("/work", w.handle)
@@ -126,7 +126,7 @@ func TestAdaptiveIgnoresFailures(t *testing.T) {
 				select {
 				case <-stop:
 					return
-				case <-time.After(2 * time.Millisecond):
+				case <-time.After(4 * time.Millisecond):
 					p.Client.CallWith(t.Context(), "/fails", nil, nil)
 					p.Client.CallWith(t.Context(), "/boom", nil, nil)
 				}
@@ -136,7 +136,7 @@ func TestAdaptiveIgnoresFailures(t *testing.T) {
 		o := storm(p.Client, "/work", 3*w.capacity(), 3*time.Second, time.Second)
 		close(stop)
 		<-failing
-		require.Greater(t, float64(o.good.Load())/w.capacity()/3, 0.9)
+		require.Greater(t, float64(o.good.Load())/w.capacity()/3, 0.8)
 	})
 }
 

@@ -21,9 +21,9 @@ func each(t *testing.T, fn func(t *testing.T, world arpctest.World)) {
 }
 
 // serve returns a pair whose server has registered that. When the test is over
-// handlers have a day of the bubble to come to their end.
+// handlers have some minutes of the bubble to come to their end.
 func serve(t *testing.T, world arpctest.World, register func(h *arpc.Handler), opts ...arpctest.Option) *arpctest.Pair {
-	t.Cleanup(func() { time.Sleep(24 * time.Hour) })
+	t.Cleanup(func() { time.Sleep(3 * time.Minute) })
 	setup := arpctest.Setup(func(s *arpc.Server, _ *arpc.Handler) { register(s.Handler) })
 	return arpctest.New(t, world, append(opts, setup)...)
 }

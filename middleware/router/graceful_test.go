@@ -107,16 +107,10 @@ func TestGracefulStreams(t *testing.T) {
 			h.UseStream(g.Stream)
 			h.HandleStream("/echo", echoStream)
 		})
-		open := func() (*arpc.Stream, error) {
-			s, err := p.Client.OpenStream(t.Context(), "/echo")
-			require.NoError(t, err)
-			require.NoError(t, s.Send("hello"))
-			return s, s.Recv(new(string))
-		}
-		first, err := open()
+		first, err := openEcho(t, p)
 		require.NoError(t, err)
 		require.ErrorIs(t, g.Shutdown(ended()), context.Canceled)
-		_, err = open()
+		_, err = openEcho(t, p)
 		if p.Version == 1 {
 			require.ErrorIs(t, err, io.EOF, "version 1 knows no other end")
 		} else {

@@ -67,42 +67,42 @@ func TestRateLimitDropsNotifications(t *testing.T) {
 
 // The opening of a stream counts, what is sent on it does not.
 func TestRateLimitOfStreams(t *testing.T) {
-	each(t, func(t *testing.T, world arpctest.World) {
-		for name, key := range map[string]router.Key{
-			"all": router.All(), "peer": router.ByPeer(), "identity": router.ByIdentity(), "route": router.ByRoute(),
-			"func": router.ByFunc(func(in router.Incoming) any { return fmt.Sprint(in.Kind, in.Method, in.Metadata(), in.Context().Err()) }),
-		} {
-			limit := router.NewRateLimit(key, 1, 1)
-			p := serve(t, world, func(h *arpc.Handler) {
-				h.UseStream(limit.Stream)
-				h.HandleStream("/echo", echoStream)
-			})
-			open := func() (*arpc.Stream, error) {
-				s, err := p.Client.OpenStream(t.Context(), "/echo")
+	for name, key := range map[string]router.Key{
+		"all": router.All(), "peer": router.ByPeer(), "identity": router.ByIdentity(), "route": router.ByRoute(),
+		"func": router.ByFunc(func(in router.Incoming) any { return fmt.Sprint(in.Kind, in.Method, in.Metadata(), in.Context().Err()) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, world arpctest.World) {
+				limit := router.NewRateLimit(key, 1, 1)
+				p := serve(t, world, func(h *arpc.Handler) {
+					h.UseStream(limit.Stream)
+					h.HandleStream("/echo", echoStream)
+				})
+				first, err := openEcho(t, p)
 				require.NoError(t, err)
-				var text string
-				if err := s.Send("hello"); err != nil {
-					return nil, err
+				_, err = openEcho(t, p)
+				if p.Version == 1 {
+					require.ErrorIs(t, err, io.EOF, "version 1 knows no other end")
+				} else {
+					require.Equal(t, arpc.CodeResourceExhausted, arpc.CodeOf(err))
+					require.ErrorContains(t, err, "try again in 1s")
 				}
-				return s, s.Recv(&text)
-			}
-			s, err := open()
-			require.NoError(t, err, name)
-			_, err = open()
-			if p.Version == 1 {
-				require.ErrorIs(t, err, io.EOF, "version 1 knows no other end")
-			} else {
-				require.Equal(t, arpc.CodeResourceExhausted, arpc.CodeOf(err), name)
-				require.ErrorContains(t, err, "try again in 1s")
-			}
-			require.Equal(t, uint64(1), limit.Refused())
-			for range 10 {
-				var text string
-				require.NoError(t, s.Send("again"))
-				require.NoError(t, s.Recv(&text))
-			}
-		}
-	})
+				require.Equal(t, uint64(1), limit.Refused())
+				for range 10 {
+					require.NoError(t, first.Send("again"))
+					require.NoError(t, first.Recv(new(string)))
+				}
+			})
+		})
+	}
+}
+
+// openEcho opens a stream and returns what came of the first message on it.
+func openEcho(t *testing.T, p *arpctest.Pair) (*arpc.Stream, error) {
+	s, err := p.Client.OpenStream(t.Context(), "/echo")
+	require.NoError(t, err)
+	require.NoError(t, s.Send("hello"))
+	return s, s.Recv(new(string))
 }
 
 // Peers that count as one share a rate, others do not.

@@ -26,6 +26,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		f.Add(bytes.Clone(msgpack.New().Encode(nil, m).Data()))
 	}
+	f.Add([]byte("\x82\xa4Body\xc0\xa4More\x81\x80\xc0")) // a map is a key, where nobody looks
 	f.Add([]byte("\x82\xa4Body\xc0\xa6Values\x82\xca\x7f\xc0\x00\x00\x01\xa1k\xde\x00\x01\xcc\xff\xd0\x80"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := msgpack.New().DecodeChecked(nil, codertest.Message(codertest.Frame(data)))
@@ -122,11 +123,14 @@ func naive(data []byte) (doc document, ok bool) {
 			ok = false
 		}
 	}()
-	n := &naiveReader{data}
+	n := &naiveReader{b: data}
 	for range n.size(n.byte(), 0x80, 0, 0xde) {
 		switch name := n.any().(type) {
 		case string:
-			switch v := n.any(); name {
+			n.skips = name != "Body" && name != "Values"
+			v := n.any()
+			n.skips = false
+			switch name {
 			case "Body":
 				switch v := v.(type) {
 				case nil:
@@ -162,7 +166,10 @@ func anyMap(v any) map[any]any {
 }
 
 // naiveReader panics where there is nothing to read.
-type naiveReader struct{ b []byte }
+type naiveReader struct {
+	b     []byte
+	skips bool // what is read is of no interest
+}
 
 func (n *naiveReader) bytes(count int) []byte {
 	b := n.b[:count]
@@ -206,8 +213,9 @@ func (n *naiveReader) any() any {
 	case tag <= 0x8f, tag == 0xde, tag == 0xdf:
 		pairs := make(map[any]any)
 		for range n.size(tag, 0x80, 0, 0xde) {
-			k := n.any()
-			pairs[k] = n.any()
+			if k, v := n.any(), n.any(); !n.skips {
+				pairs[k] = v
+			}
 		}
 		return pairs
 	case tag <= 0x9f, tag == 0xdc, tag == 0xdd:
@@ -248,7 +256,7 @@ func (n *naiveReader) any() any {
 // that our library knows, or skips what it does not know.
 func (n *naiveReader) extension(length int) any {
 	kind := int8(n.byte())
-	b := &naiveReader{n.bytes(length)}
+	b := &naiveReader{b: n.bytes(length)}
 	switch {
 	case kind == -1 && length == 4:
 		return time.Unix(int64(b.number(4)), 0).UTC()
