@@ -27,8 +27,9 @@ exit $$status
 endef
 
 .PHONY: test
-test: ## all tests, with the race detector, in random order
+test: ## all tests in random order, with the race detector (which other systems in bench cannot stand: theirs without it as well)
 	$(call each,go test -race -shuffle=on -timeout $(TIMEOUT) ./...)
+	$(call in,./bench,go test -shuffle=on -timeout $(TIMEOUT) ./...)
 
 .PHONY: allocs
 allocs: ## the tests that count allocations, which the race detector would disturb

@@ -37,10 +37,17 @@ func TestParticipantsDoWhatTheyCan(t *testing.T) {
 	}
 }
 
-// skipRacy skips systems with data races of their own.
+// skipRacy skips the systems of others under the race detector. Some have data races
+// when an end stops (arpc 1.2.17, BuffStreams 2.0.0), which it would report now and
+// then: make test has all of them do the same again without it.
 func skipRacy(t *testing.T, p Participant) {
-	if _, ok := p.(lesismal); ok && raceDetector {
-		t.Skip("arpc 1.2.17 has data races when a client stops; it is tested without the race detector")
+	t.Helper()
+	switch p.(type) {
+	case ours, limit, limitRaw:
+		return
+	}
+	if raceDetector {
+		t.Skip("a system of others: tested without the race detector, as some have data races of their own")
 	}
 }
 

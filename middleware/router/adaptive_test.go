@@ -58,6 +58,7 @@ func TestAdaptiveUnderLittleLoad(t *testing.T) {
 		require.Less(t, float64(o.refused.Load()), 0.01*float64(o.good.Load()))
 		require.Zero(t, o.late.Load())
 		require.Equal(t, uint64(o.refused.Load()), adaptive.Refused())
+		synctest.Wait()
 		require.Zero(t, adaptive.InHand())
 	})
 }

@@ -20,6 +20,7 @@ func TestAllocMiddleware(t *testing.T) {
 	for _, chain := range benchChains() {
 		t.Run(chain.name, func(t *testing.T) {
 			h := arpc.NewHandler()
+			h.HandleConnected(func(c *arpc.Client) { c.SetIdentity("ann") })
 			for _, mw := range chain.middleware {
 				h.Use(mw)
 			}

@@ -15,7 +15,7 @@ import (
 // A route that no rule is about is closed. The refusal does not say what would
 // have been enough.
 type Auth struct {
-	rules patterns[Who]
+	rules patterns[*Who]
 	door  door
 }
 
@@ -80,7 +80,7 @@ func NewAuth(rules ...Rule) *Auth {
 			panic("router: Allow: there is no pattern")
 		}
 		for _, pattern := range rule.methods {
-			a.rules.add("Allow", pattern, rule.who)
+			a.rules.add("Allow", pattern, &rule.who)
 		}
 	}
 	return a
@@ -138,7 +138,7 @@ var (
 )
 
 // refuse says why a peer may not, as far as its identity tells.
-func (w Who) refuse(identity any, ruled bool) error {
+func (w *Who) refuse(identity any, ruled bool) error {
 	switch {
 	case identity == nil:
 		return errUnauthenticated

@@ -16,9 +16,7 @@ import (
 type RateLimit struct {
 	// Set by NewRateLimit, never changed.
 	key  Key
-	all  *rate.Limiter // of All; nil: there are buckets
-	text string        // of the refusal
-	born time.Time
+	text string // of the refusal
 
 	buckets *buckets
 	door    door
@@ -42,8 +40,9 @@ func WithMaxKeys(n int) RateOption {
 }
 
 // NewRateLimit returns a RateLimit that lets perSecond messages and streams of each
-// key through, and burst of them at once after a pause. It panics if perSecond is
-// not a positive number or burst is below 1.
+// key through, and burst of them at once after a pause; of a burst of 32 and more up
+// to a sixteenth may be missing. It panics if perSecond is not a positive number or
+// burst is below 1.
 func NewRateLimit(key Key, perSecond float64, burst int, opts ...RateOption) *RateLimit {
 	if !(perSecond > 0) || math.IsInf(perSecond, 0) || burst < 1 {
 		panic(fmt.Sprintf("router: NewRateLimit(%v, %d): the rate must be positive and the burst at least 1", perSecond, burst))
@@ -52,29 +51,21 @@ func NewRateLimit(key Key, perSecond float64, burst int, opts ...RateOption) *Ra
 	for _, opt := range opts {
 		opt(&s)
 	}
-	l := &RateLimit{
-		key:  key,
-		text: fmt.Sprintf("over the rate limit of %v per second with a burst of %d (NewRateLimit)", perSecond, burst),
-		born: time.Now(),
+	return &RateLimit{
+		key:     key,
+		text:    fmt.Sprintf("over the rate limit of %v per second with a burst of %d (NewRateLimit)", perSecond, burst),
+		buckets: newBuckets(rate.Limit(perSecond), burst, s.maxKeys),
 	}
-	if key.by == byAll {
-		l.all = rate.NewLimiter(rate.Limit(perSecond), burst)
-	} else {
-		l.buckets = newBuckets(rate.Limit(perSecond), burst, s.maxKeys)
-	}
-	return l
 }
 
 // Handler returns the middleware.
 func (l *RateLimit) Handler() arpc.HandlerFunc { return l.handle }
 
 func (l *RateLimit) handle(ctx *arpc.Context) {
-	now := l.now()
-	tokens := l.ofMessage(ctx, now)
-	if tokens.AllowN(now, 1) {
+	after, ok := l.take(ctx)
+	if ok {
 		return
 	}
-	after := wait(tokens, now)
 	ctx.SetMetadata(RetryAfterKey, formatRetryAfter(after)) // fails for notifications
 	l.door.turnAway(ctx, l.refusal(after))
 }
@@ -83,10 +74,8 @@ func (l *RateLimit) handle(ctx *arpc.Context) {
 // refusal has no metadata, and says in its text when to come back.
 func (l *RateLimit) Stream(next arpc.StreamHandlerFunc) arpc.StreamHandlerFunc {
 	return func(s *arpc.Stream) {
-		now := l.now()
-		tokens := l.ofStream(s, now)
-		if !tokens.AllowN(now, 1) {
-			l.door.failStream(s, l.refusal(wait(tokens, now)))
+		if after, ok := l.takeStream(s); !ok {
+			l.door.failStream(s, l.refusal(after))
 			return
 		}
 		next(s)
@@ -100,45 +89,37 @@ func (l *RateLimit) Refused() uint64 { return l.door.refused.Load() }
 func (l *RateLimit) Dropped() uint64 { return l.door.dropped.Load() }
 
 // Keys returns how many keys have a rate of their own now.
-func (l *RateLimit) Keys() int {
-	if l.buckets == nil {
-		return 0
-	}
-	return l.buckets.len()
-}
+func (l *RateLimit) Keys() int { return l.buckets.len() }
 
-// now reads the monotonic clock alone, which takes half as long as time.Now.
-func (l *RateLimit) now() time.Time { return l.born.Add(time.Since(l.born)) }
-
-func (l *RateLimit) ofMessage(ctx *arpc.Context, now time.Time) *rate.Limiter {
+// take takes a token for a message.
+func (l *RateLimit) take(ctx *arpc.Context) (after time.Duration, ok bool) {
 	switch l.key.by {
-	case byAll:
-		return l.all
 	case byRoute:
-		return l.buckets.ofMethod(methodOf(ctx.Message), now)
+		return l.buckets.takeMethod(methodOf(ctx.Message))
 	case byFunc:
-		return l.buckets.of(funcKey(l.key.value(incomingMessage(ctx))), now)
+		return l.buckets.take(funcKey(l.key.value(incomingMessage(ctx))))
 	}
-	return l.ofClient(ctx.Client, now)
+	return l.buckets.take(l.clientKey(ctx.Client))
 }
 
-func (l *RateLimit) ofStream(s *arpc.Stream, now time.Time) *rate.Limiter {
+func (l *RateLimit) takeStream(s *arpc.Stream) (after time.Duration, ok bool) {
 	switch l.key.by {
-	case byAll:
-		return l.all
 	case byRoute:
-		return l.buckets.ofMethod([]byte(s.Method()), now)
+		return l.buckets.takeMethod([]byte(s.Method()))
 	case byFunc:
-		return l.buckets.of(funcKey(l.key.value(incomingStream(s))), now)
+		return l.buckets.take(funcKey(l.key.value(incomingStream(s))))
 	}
-	return l.ofClient(s.Client(), now)
+	return l.buckets.take(l.clientKey(s.Client()))
 }
 
-func (l *RateLimit) ofClient(c *arpc.Client, now time.Time) *rate.Limiter {
-	if l.key.by == byIdentity {
-		return l.buckets.of(identityKey(c), now)
+func (l *RateLimit) clientKey(c *arpc.Client) bucketKey {
+	switch l.key.by {
+	case byPeer:
+		return peerKey(c)
+	case byIdentity:
+		return identityKey(c)
 	}
-	return l.buckets.of(peerKey(c), now)
+	return bucketKey{}
 }
 
 func (l *RateLimit) refusal(after time.Duration) error {
