@@ -114,8 +114,9 @@ func TestInterruptStopsTheServer(t *testing.T) {
 	_, err = s.ask(doSettle)
 	require.NoError(t, err)
 	cancel()
-	require.Error(t, s.stop())
+	require.Error(t, s.cmd.Wait(), "it is killed while its input is open")
 	require.NotNil(t, s.cmd.ProcessState)
+	s.in.Close()
 }
 
 func TestServerEndsWithItsInput(t *testing.T) {
