@@ -146,6 +146,8 @@ func flatGoals() []goal {
 		{"connections", beside, 4.0 / 3, true, growthBesideLimit, 0},
 		{"spread", beside, 4.0 / 3, true, growthBesideLimit, 0},
 		{"modes", "TLS against plain TCP", 0.7, false, mode(ours{tls: true}), 0},
+		{"modes", "the middleware of a server in production against none", 0.8, false, mode(ours{guarded: true}), 0},
+		{"modes", "4 middlewares that do nothing against none", 0.97, false, mode(ours{middlewares: 4}), 0},
 		{"modes", "a client of version 1 against version 2", 0.9, false, mode(ours{oldClient: true}), 0},
 		{"modes", "a server of version 1 against version 2", 0.9, false, mode(ours{oldServer: true}), 0},
 	}

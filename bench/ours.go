@@ -4,11 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"time"
 
 	"github.com/arpc-go/arpc"
+	"github.com/arpc-go/arpc/middleware/router"
 )
 
 const oursName = "ours"
@@ -23,6 +26,7 @@ type ours struct {
 	busyPoll    bool // both ends
 	deep        bool // limits that let all calls of a test be in flight
 	middlewares int  // that do nothing
+	guarded     bool // the middleware of a server in production
 	routes      int  // that calls use in turn, 0: 1
 }
 
@@ -40,6 +44,7 @@ func (o ours) Name() string {
 		{o.busyPoll, "busy poll"},
 		{o.deep, "wide limits"},
 		{o.middlewares > 0, plural(o.middlewares, "empty middleware")},
+		{o.guarded, "middleware/router"},
 		{o.routes > 0, plural(o.routes, "route")},
 	} {
 		if v.on {
@@ -63,6 +68,9 @@ func (o ours) Setup() string {
 	}
 	if o.deep {
 		setup = append(setup, fmt.Sprintf("limits of %d messages on both ends", deepCalls))
+	}
+	if o.guarded {
+		setup = append(setup, "Logger (one of a million calls), Recover, Auth, RateLimit by peer and Timeout on the server")
 	}
 	if o.busyPoll {
 		setup = append(setup, fmt.Sprintf("WithBusyPoll(%v) on both ends", oursPoll))
@@ -90,6 +98,9 @@ func (o ours) handler(work *Work) *arpc.Handler {
 	for range o.middlewares {
 		h.Use(func(ctx *arpc.Context) { ctx.Next() })
 	}
+	if o.guarded {
+		guard(h)
+	}
 	for _, route := range o.echoRoutes() {
 		h.Handle(route, func(ctx *arpc.Context) {
 			work.Pause()
@@ -107,6 +118,18 @@ func (o ours) handler(work *Work) *arpc.Handler {
 		ctx.Write(&d)
 	})
 	return h
+}
+
+// guard has a server log, recover, authorize, limit and time out. Nothing of that
+// has anything to do.
+func guard(h *arpc.Handler) {
+	h.HandleConnected(func(c *arpc.Client) { c.SetIdentity("ann") }) // as a HandleAuth hook would
+	log := router.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	h.Use(router.Logger(log, router.WithSampling(1_000_000, 1)))
+	h.Use(router.Recover(log))
+	h.Use(router.NewAuth(router.Allow(router.Known(), "/*"), router.Allow(router.Role("admin"), "/admin/*")).Handler())
+	h.Use(router.NewRateLimit(router.ByPeer(), 1e9, 1e9).Handler())
+	h.Use(router.NewTimeout(30 * time.Second).Handler())
 }
 
 func (o ours) echoRoutes() []string {

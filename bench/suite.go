@@ -87,7 +87,7 @@ func idleTable(w Workload) *Table {
 func ownTables() []*Table {
 	columns := slices.Concat([]column{compared}, rates("calls/s"), latencies, costs)
 	modes := newTable(echo{name: "modes", conns: 1, callers: 100, size: 128}, columns,
-		ours{}, ours{async: true}, ours{ordered: true}, ours{middlewares: 4}, ours{busyPoll: true}, ours{tls: true}, ours{oldClient: true}, ours{oldServer: true})
+		ours{}, ours{async: true}, ours{ordered: true}, ours{middlewares: 4}, ours{guarded: true}, ours{busyPoll: true}, ours{tls: true}, ours{oldClient: true}, ours{oldServer: true})
 	return []*Table{modes}
 }
 
