@@ -183,8 +183,14 @@ func (c *Client) CallWith(ctx context.Context, method string, req, rsp any) erro
 func (c *Client) call(ctx context.Context, timeout time.Duration, method string, req, rsp any) error {
 	snap := c.Handler.snapshot()
 	if timeout == 0 {
-		timeout = defaultTimeout(ctx, &snap.settings)
+		if timeout = defaultTimeout(ctx, &snap.settings); timeout > 0 {
+			return byDefault(c.callFor(ctx, snap, timeout, method, req, rsp), timeout)
+		}
 	}
+	return c.callFor(ctx, snap, timeout, method, req, rsp)
+}
+
+func (c *Client) callFor(ctx context.Context, snap *snapshot, timeout time.Duration, method string, req, rsp any) error {
 	if snap.around == nil {
 		return c.invoke(ctx, infoOf(ctx), timeout, method, req, rsp)
 	}
@@ -203,6 +209,17 @@ func defaultTimeout(ctx context.Context, s *settings) time.Duration {
 		return 0
 	}
 	return s.callTimeout
+}
+
+// byDefault has the error of a call whose time is over name the setting it is from.
+func byDefault(err error, timeout time.Duration) error {
+	e, ok := err.(*Error)
+	if !ok || e.remote || !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	named := *e
+	named.msg = fmt.Sprintf("arpc: the call took longer than %v, which it has if its context has no deadline (WithCallTimeout)", timeout)
+	return &named
 }
 
 // invoke is a call behind the interceptors.
@@ -315,120 +332,6 @@ func (c *Client) prepare(o *outgoing, info *callInfo, h wire.Header, method stri
 	}
 	o.header, o.method, o.begins, o.values = h, method, true, info.values
 	return nil
-}
-
-// CallAsync sends a request and returns; the callback runs exactly once, when
-// the response is in or the call has failed. Its Context's Bind decodes the
-// response or returns the call's error. Callbacks run like concurrent handlers.
-// An error from CallAsync means that nothing was sent and no callback comes. It
-// waits for room in the send queue, at most for the timeout.
-func (c *Client) CallAsync(method string, req any, callback func(*Context), timeout time.Duration) error {
-	switch {
-	case callback == nil:
-		return unsent(NewError(CodeInvalidArgument, "arpc: CallAsync: the callback is nil; Notify sends without one"))
-	case timeout <= 0:
-		return unsent(Errorf(CodeInvalidArgument, "arpc: the timeout of a call must be positive, not %v", timeout))
-	}
-	if snap := c.Handler.snapshot(); snap.around != nil {
-		return c.interceptAsync(snap, method, req, callback, timeout)
-	}
-	return c.invokeAsync(&noInfo, method, req, callback, timeout)
-}
-
-// invokeAsync is CallAsync without interceptors.
-func (c *Client) invokeAsync(info *callInfo, method string, req any, callback func(*Context), timeout time.Duration) error {
-	var o outgoing
-	if err := c.prepare(&o, info, wire.Header{Cmd: wire.CmdRequest, Flag: wire.FlagAsync}, method, req); err != nil {
-		return err
-	}
-	defer o.payload.release()
-	for {
-		cn, left, err := c.acquire(context.Background(), timeout, info)
-		if err != nil {
-			return err
-		}
-		timeout = left
-		attempt := o
-		attempt.timeout, attempt.left = timeout, timeLeft(context.Background(), timeout)
-		if err = cn.callAsync(&attempt, callback); !c.again(err, cn, info) {
-			return err
-		}
-	}
-}
-
-func (c *conn) callAsync(o *outgoing, callback func(*Context)) error {
-	k := &call{method: o.method, callback: callback, offset: notSent}
-	o.call = k
-	err := c.send(context.Background(), o)
-	if err != nil && k.seq != 0 {
-		if taken, _ := c.abandon(k); !taken {
-			return nil // the connection ended meanwhile, and the callback is told
-		}
-	}
-	return err
-}
-
-// interceptAsync runs a CallAsync through the interceptors, on a goroutine of its
-// own.
-func (c *Client) interceptAsync(snap *snapshot, method string, req any, callback func(*Context), timeout time.Duration) error {
-	cn, left, err := c.acquire(context.Background(), timeout, &noInfo)
-	if err != nil {
-		return err
-	}
-	p, err := encode(c.Codec, req) // the caller may reuse req
-	if err != nil {
-		return unsent(err)
-	}
-	body := p.appendTo(make([]byte, 0, p.len()))
-	p.release()
-	go func() {
-		var rsp []byte
-		var md asyncMetadata
-		err := error(errGoexit)
-		defer func() {
-			if p := recover(); p != nil {
-				cn.logPanic("interceptor", p)
-				err = NewError(CodeInternal, "arpc: an interceptor panicked")
-			}
-			cn.finishAsync(method, md.first(), rsp, callback, err)
-		}()
-		call := &Call{Kind: KindCall, Method: method, Request: body, Response: &rsp, Client: c}
-		err = snap.interceptTimeout(context.Background(), left, call, func(ctx context.Context, call *Call) error {
-			own := infoOf(ctx).response
-			var got Metadata
-			ctx = ContextWithResponseMetadata(ctx, &got)
-			err := c.invoke(ctx, infoOf(ctx), 0, call.Method, call.Request, call.Response)
-			if own != nil {
-				*own = got
-			}
-			if err == nil {
-				md.add(got)
-			}
-			return err
-		})
-	}()
-	return nil
-}
-
-// asyncMetadata is the metadata of the first response of a CallAsync, whose
-// interceptors may have called next more than once, at the same time too.
-type asyncMetadata struct {
-	mu sync.Mutex
-	md Metadata
-}
-
-func (a *asyncMetadata) add(md Metadata) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.md == nil {
-		a.md = md
-	}
-}
-
-func (a *asyncMetadata) first() Metadata {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.md
 }
 
 // Notify sends a message that is not answered. It waits for room in the send

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/arpc-go/arpc/internal/wire"
@@ -458,115 +457,6 @@ func (r *reader) handleHere(rt *route, h wire.Header, frame []byte, deadline int
 	return false
 }
 
-// job is a message on its way to a goroutine of its own.
-type job struct {
-	req  request
-	ctx  *Context
-	conn *conn
-	gate chan struct{} // to wait for before it runs
-}
-
-var jobPool = sync.Pool{New: func() any { return new(job) }}
-
-// newJob copies the frame.
-func newJob(c *conn, rt *route, h wire.Header, frame []byte, deadline int64) *job {
-	j := jobPool.Get().(*job)
-	j.conn = c
-	if len(frame) > stashLimit && j.req.msg.Buffer == nil {
-		j.req.msg.Buffer = largeBuffer(len(frame))
-	}
-	j.req.msg.Buffer = append(j.req.msg.Buffer[:0], frame...)
-	j.ctx = new(Context)
-	j.ctx.init(c, &j.req, rt, h, deadline)
-	c.list(j.ctx)
-	return j
-}
-
-// carry has the message come with values that coders attached.
-func (j *job) carry(values map[any]any) {
-	if values != nil {
-		j.req.msg.values = values
-		j.ctx.own().carried = values
-	}
-}
-
-// spawn runs a job that is counted already.
-func (r *reader) spawn(j *job, ordered bool) {
-	c := r.conn
-	if ordered {
-		c.orderedHint = true
-		c.ordered.push(c, j)
-		return
-	}
-	go j.run()
-}
-
-// largePool has memory for large messages on their way to a goroutine of their own,
-// apart from jobs, so that small ones do not hold it.
-var largePool sync.Pool
-
-func largeBuffer(n int) []byte {
-	if b, ok := largePool.Get().(*[]byte); ok && cap(*b) >= n {
-		return *b
-	}
-	return nil
-}
-
-func putLargeBuffer(b []byte) {
-	if cap(b) <= maxPooled {
-		b = b[:0]
-		largePool.Put(&b)
-	}
-}
-
-// run handles the message and gives the job back.
-func (j *job) run() {
-	c := j.conn
-	if j.gate != nil {
-		<-j.gate
-	}
-	start := time.Now()
-	j.serve()
-	c.unlist(j.ctx)
-	pace := &c.callbackPace
-	if j.ctx.rt != nil {
-		pace = j.ctx.rt.slow
-	}
-	pace.took(time.Since(start))
-	c.release(len(j.req.msg.Buffer))
-	j.ctx, j.conn, j.gate = nil, nil, nil
-	j.req.msg.values, j.req.msg.err = nil, nil
-	if cap(j.req.msg.Buffer) > stashLimit {
-		putLargeBuffer(j.req.msg.Buffer)
-		j.req.msg.Buffer = nil
-	}
-	jobPool.Put(j)
-}
-
-// serve runs the handler, unless nobody waits for it any more, or the connection
-// ended before it could be used.
-func (j *job) serve() {
-	ctx := j.ctx
-	if j.gate != nil && j.conn.stage.Load() != stageUsed {
-		ctx.cmd = wire.CmdNotify // nobody is to be answered
-		ctx.end()
-		return
-	}
-	err := ctx.expired()
-	switch {
-	case err != nil && ctx.cmd == wire.CmdRequest:
-		if ctx.claim(true) {
-			ctx.fail(err)
-		}
-	case ctx.rt != nil:
-		ctx.handle()
-		return
-	default:
-		ctx.run()
-	}
-	ctx.end()
-}
-
 // handle runs the handler and ends the Context.
 func (ctx *Context) handle() {
 	if ctx.rt.counters == nil {
@@ -578,69 +468,6 @@ func (ctx *Context) handle() {
 	ctx.run()
 	failed := ctx.end()
 	ctx.rt.counters.handled(time.Duration(ctx.conn.now()-start), failed)
-}
-
-// callback runs the callback of a CallAsync that was answered, like a
-// concurrent handler.
-func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
-	c := r.conn
-	if meta := r.metaOf(h); meta != nil && h.Flag&wire.FlagError != 0 && Code(meta.Code) == CodeDeadlineExceeded && k.deadline != 0 && c.now() >= k.deadline {
-		k.finish(c, timeoutError(false)) // the peer was quicker to see that our deadline passed
-		return true
-	}
-	if c.callbackPace.slow() || c.gate != nil {
-		j := newJob(c, nil, h, frame, 0)
-		j.carry(r.values)
-		j.ctx.callback = k.callback
-		c.hold(len(frame))
-		r.spawn(j, false)
-		return true
-	}
-	s := r.s
-	ctx := s.context()
-	s.req.msg.Buffer, s.req.msg.values = frame, r.values
-	r.running = running{held: len(frame), pace: &c.callbackPace}
-	mark := r.begin(true)
-	ctx.init(c, &s.req, nil, h, 0)
-	if r.values != nil {
-		ctx.own().carried = r.values
-	}
-	ctx.callback = k.callback
-	ctx.mark = mark
-	ctx.run()
-	ctx.end()
-	if r.finish(mark) {
-		return true
-	}
-	c.release(len(frame))
-	return false
-}
-
-// runCallback tells the callback of a CallAsync that there is no answer.
-func (c *conn) runCallback(k *call, err error) {
-	h := wire.Header{Cmd: wire.CmdResponse, Flag: wire.FlagError | wire.FlagAsync, Seq: k.seq}
-	frame := appendFrame(nil, h, k.method, payload{s: publicText(err)})
-	c.deliver(frame, k.callback, err)
-}
-
-// finishAsync tells the callback of a CallAsync that went through interceptors.
-func (c *conn) finishAsync(method string, md Metadata, rsp []byte, callback func(*Context), err error) {
-	if err != nil {
-		c.runCallback(&call{method: method, callback: callback}, err)
-		return
-	}
-	info := callInfo{metadata: md}
-	section, _ := info.section() // it was received
-	o := outgoing{header: wire.Header{Cmd: wire.CmdResponse, Flag: wire.FlagAsync}, method: method, section: section, payload: payload{b: rsp}}
-	c.deliver(o.appendTo(nil, wire.FeatureMetadata), callback, nil)
-}
-
-func (c *conn) deliver(frame []byte, callback func(*Context), err error) {
-	j := newJob(c, nil, wire.ParseHeader(frame), frame, 0)
-	j.req.msg.err = err
-	j.ctx.callback = callback
-	c.hold(len(frame))
-	j.run()
 }
 
 func stack() string { return string(debug.Stack()) }

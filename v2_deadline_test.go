@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -77,6 +78,7 @@ func TestV2HandlerHasTheCallersBudget(t *testing.T) {
 						budgets := engBudgets(h, mode, start, async)
 						err := call(c, mode)
 						require.ErrorIs(t, err, context.DeadlineExceeded)
+						require.Equal(t, name == "default", strings.Contains(err.Error(), "1s, which it has if its context has no deadline (WithCallTimeout)"))
 						require.False(t, arpc.IsRemote(err))
 						require.False(t, arpc.SafeToRetry(err))
 						require.Equal(t, engSecond, time.Since(start))
