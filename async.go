@@ -131,7 +131,7 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 		return true
 	}
 	if c.callbackPace.slow() || c.gate != nil {
-		j := newJob(c, nil, h, frame, 0)
+		j := newJob(c, nil, h, frame, r.arrived(), 0)
 		j.carry(r.values)
 		j.ctx.callback = k.callback
 		c.hold(len(frame))
@@ -143,7 +143,7 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 	s.req.msg.Buffer, s.req.msg.values = frame, r.values
 	r.running = running{held: len(frame), pace: &c.callbackPace}
 	mark := r.begin(true)
-	ctx.init(c, &s.req, nil, h, 0)
+	ctx.init(c, &s.req, nil, h, r.arrived(), 0)
 	if r.values != nil {
 		ctx.own().carried = r.values
 	}
@@ -178,7 +178,7 @@ func (c *conn) finishAsync(method string, md Metadata, rsp []byte, callback func
 }
 
 func (c *conn) deliver(frame []byte, callback func(*Context), err error) {
-	j := newJob(c, nil, wire.ParseHeader(frame), frame, 0)
+	j := newJob(c, nil, wire.ParseHeader(frame), frame, c.now(), 0)
 	j.req.msg.err = err
 	j.ctx.callback = callback
 	c.hold(len(frame))

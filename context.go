@@ -3,7 +3,9 @@ package arpc
 import (
 	"context"
 	"errors"
+	"net"
 	"sync/atomic"
+	"time"
 
 	"github.com/arpc-go/arpc/internal/wire"
 )
@@ -46,6 +48,7 @@ type Context struct {
 	seq      uint64
 	mark     uint64       // under which the handler runs on the reader, 0: it does not
 	deadline int64        // of the caller, on the connection's clock, 0: none
+	received int64        // when the message came, on the connection's clock
 	sooner   atomic.Int64 // what SetTimeout made of deadline, 0: nothing
 	extra    atomic.Pointer[extras]
 	index    int32 // in rt.chain
@@ -84,9 +87,9 @@ func (ctx *Context) own() *extras {
 	return ctx.extra.Load()
 }
 
-func (ctx *Context) init(c *conn, req *request, rt *route, h wire.Header, deadline int64) {
+func (ctx *Context) init(c *conn, req *request, rt *route, h wire.Header, received, deadline int64) {
 	ctx.Client, ctx.Message = c.client, &req.msg
-	ctx.deadline = deadline
+	ctx.received, ctx.deadline = received, deadline
 	ctx.conn, ctx.rt, ctx.req, ctx.gen = c, rt, req, req.state.Load()
 	ctx.seq, ctx.cmd, ctx.flag = h.Seq, h.Command(), h.Flag
 	ctx.index, ctx.held = -1, -1
@@ -192,6 +195,14 @@ func (ctx *Context) hasAnswered() bool {
 	answered, _ := ctx.Answered()
 	return answered
 }
+
+// ReceivedAt returns when the message came: when its last bytes were read, whatever
+// it waited for since. Messages that came later have no earlier time.
+func (ctx *Context) ReceivedAt() time.Time { return ctx.conn.timeOf(ctx.received) }
+
+// Conn returns the connection that the message came over. Client.Conn is the newest,
+// which may be another one while the peer goes away or after a reconnect.
+func (ctx *Context) Conn() net.Conn { return ctx.conn.nc }
 
 // Body returns the payload. The bytes belong to the connection and are reused
 // when the handler returns: copy what must last, or Detach.
@@ -342,7 +353,7 @@ func (ctx *Context) Detach() *Context {
 	d := &Context{
 		Client: ctx.Client, Message: ctx.Message,
 		conn: ctx.conn, rt: ctx.rt, callback: ctx.callback, req: new(request), seq: ctx.seq,
-		deadline: ctx.ends(), index: aborted, cmd: ctx.cmd, flag: ctx.flag, held: -1,
+		received: ctx.received, deadline: ctx.ends(), index: aborted, cmd: ctx.cmd, flag: ctx.flag, held: -1,
 	}
 	if x := ctx.extra.Load(); x != nil {
 		d.own().values, d.own().carried, d.own().check = x.values, x.carried, x.check

@@ -293,7 +293,7 @@ func (r *reader) handle(snap *snapshot, h wire.Header, frame []byte) bool {
 			c.release(len(frame))
 			return true
 		}
-		j := newJob(c, rt, h, frame, deadline)
+		j := newJob(c, rt, h, frame, r.arrived(), deadline)
 		j.carry(r.values)
 		j.gate = c.gate
 		r.spawn(j, ordered)
@@ -434,7 +434,7 @@ func (r *reader) handleHere(rt *route, h wire.Header, frame []byte, deadline int
 	s := r.s
 	ctx := s.context()
 	s.req.msg.Buffer, s.req.msg.values = frame, r.values
-	ctx.init(c, &s.req, rt, h, deadline)
+	ctx.init(c, &s.req, rt, h, r.arrived(), deadline)
 	if r.values != nil {
 		ctx.own().carried = r.values
 	}

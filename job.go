@@ -18,7 +18,7 @@ type job struct {
 var jobPool = sync.Pool{New: func() any { return new(job) }}
 
 // newJob copies the frame.
-func newJob(c *conn, rt *route, h wire.Header, frame []byte, deadline int64) *job {
+func newJob(c *conn, rt *route, h wire.Header, frame []byte, received, deadline int64) *job {
 	j := jobPool.Get().(*job)
 	j.conn = c
 	if len(frame) > stashLimit && j.req.msg.Buffer == nil {
@@ -26,7 +26,7 @@ func newJob(c *conn, rt *route, h wire.Header, frame []byte, deadline int64) *jo
 	}
 	j.req.msg.Buffer = append(j.req.msg.Buffer[:0], frame...)
 	j.ctx = new(Context)
-	j.ctx.init(c, &j.req, rt, h, deadline)
+	j.ctx.init(c, &j.req, rt, h, received, deadline)
 	c.list(j.ctx)
 	return j
 }

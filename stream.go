@@ -28,6 +28,7 @@ type Stream struct {
 	opener   context.Context // of OpenStream, nil for a stream of the peer
 	metadata Metadata
 	section  []byte // metadata that travels when the stream is opened
+	came     int64  // when the peer's opening came, on the connection's clock
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	ready    chan struct{} // capacity 1: something is in the queue
@@ -198,6 +199,16 @@ func (s *Stream) Context() context.Context { return s.ctx }
 
 // Metadata returns what the opener sent along. It is not to be changed.
 func (s *Stream) Metadata() Metadata { return s.metadata }
+
+// ReceivedAt returns when the stream that the peer opened came, whatever it waited
+// for since. Streams that came later have no earlier time. It is the zero time for
+// a stream of this side.
+func (s *Stream) ReceivedAt() time.Time {
+	if s.local {
+		return time.Time{}
+	}
+	return s.conn.timeOf(s.came)
+}
 
 // Draining is closed when either end of the connection is about to go away: the
 // stream may go on, but should come to its end soon.

@@ -208,7 +208,7 @@ func (r *reader) newRemote(h wire.Header, method string, flow bool) *Stream {
 		ctx = ContextWithTrace(ctx, Trace{Parent: string(meta.TraceParent), State: string(meta.TraceState)})
 	}
 	s := newStream(ctx, c, h.Seq, method, false)
-	s.opened, s.flow, s.credit = true, flow, c.limits.window
+	s.opened, s.flow, s.credit, s.came = true, flow, c.limits.window, r.arrived()
 	if meta != nil {
 		s.metadata = metadataOf(meta.NPairs, meta.Pairs())
 	}
