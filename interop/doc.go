@@ -1,7 +1,8 @@
 // Package interop holds tests that run github.com/lesismal/arpc 1.2.17, the
 // deployed peer of version 1 of the wire, against this module: both are client
-// and server, over TCP. It exports nothing and is a module of its own, so that
-// the old library is no dependency of ours.
+// and server, over TCP. It also compiles the code of docs/migrate, in which there
+// are two more libraries. It exports nothing and is a module of its own, so that
+// none of them is a dependency of ours.
 //
 // # What a version 1 peer costs
 //
@@ -31,6 +32,18 @@
 //     sender refuses a body over its own limit before it is sent.
 //   - An old client dials once a second after its connection was lost, and its
 //     calls fail until then. Calls in flight end with its "client reconnecting".
+//   - Coders have no names. Of ours gzip, msgpack and tracing have the form that
+//     old peers know, when both ends use them in the same order; zstd and s2 are
+//     left out towards them, and messages go as they are. aead is never left out:
+//     an old peer understands no message of ours then, and none of its own is
+//     taken.
+//   - A message that an old peer marks for a coder which we do not have, or that
+//     ours refuses, is an error to its caller. An old receiver hands what it cannot
+//     decode to the handler, as it is.
+//
+// The coders of the old library are a module of their own that cannot be had with
+// this version of it; oldcoders_test.go has their forms, with the library for
+// msgpack that they use.
 //
 // # Races in the old library
 //

@@ -1,0 +1,5 @@
+package assumed
+
+var req, rsp any
+
+func userFrom(context.Context) string { return "" }

@@ -1,0 +1,6 @@
+package assumed
+
+type (
+	HelloRequest struct{ Name string }
+	HelloReply   struct{ Text string }
+)

@@ -1,0 +1,3 @@
+package assumed
+
+var Name = arpc.NewMethod[struct{}, string]("/name")
