@@ -67,13 +67,13 @@ type Client struct {
 	dialer DialerFunc // nil for an accepted client
 	server *Server    // nil for a dialled client
 
-	conn  atomic.Pointer[conn] // the newest; it may have ended
-	done  chan struct{}
-	stats clientStats
+	conn    atomic.Pointer[conn] // the newest; it may have ended
+	closing atomic.Bool          // Shutdown was called
+	done    chan struct{}
+	stats   clientStats
 	// redialNow has Restart not wait for the back-off; capacity 1, nil for an
 	// accepted client.
 	redialNow chan struct{}
-	closing   atomic.Bool   // Shutdown was called
 	seq       atomic.Uint64 // of notifications
 	session   string        // of a dialled client
 
@@ -427,6 +427,14 @@ func (c *Client) NewMessage(cmd byte, method string, v any) *Message {
 // for all clients with the same coders. Only notifications make sense: nobody
 // waits for the answer to a pushed request.
 func (c *Client) PushMsg(msg *Message, timeout time.Duration) error {
+	return c.told(c.push(msg, timeout))
+}
+
+// TryPush is PushMsg with TimeZero for those to whom ErrOverstock is nothing special,
+// since they keep the message: no overstock hook runs, and nothing is counted.
+func (c *Client) TryPush(msg *Message) error { return c.push(msg, TimeZero) }
+
+func (c *Client) push(msg *Message, timeout time.Duration) error {
 	switch {
 	case msg == nil:
 		return unsent(NewError(CodeInvalidArgument, "arpc: PushMsg: the message is nil"))
@@ -436,7 +444,7 @@ func (c *Client) PushMsg(msg *Message, timeout time.Duration) error {
 		return unsent(Errorf(CodeInvalidArgument, "arpc: the timeout of a message must not be negative: %v", timeout))
 	}
 	o := outgoing{noWait: timeout == TimeZero, begins: true, shared: true}
-	return c.told(c.sendOn(context.Background(), timeout, &noInfo, &o, msg))
+	return c.sendOn(context.Background(), timeout, &noInfo, &o, msg)
 }
 
 // Inflight returns how many calls of this side wait for their answers on the newest

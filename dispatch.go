@@ -432,7 +432,7 @@ func (r *reader) refuseOverLimit(h wire.Header, method string, frame []byte) {
 func (r *reader) handleHere(rt *route, h wire.Header, frame []byte, deadline int64, ordered bool) bool {
 	c := r.conn
 	s := r.s
-	ctx := s.context()
+	ctx := s.contextFor(rt)
 	s.req.msg.Buffer, s.req.msg.values = frame, r.values
 	ctx.init(c, &s.req, rt, h, r.arrived(), deadline)
 	if r.values != nil {

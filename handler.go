@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/arpc-go/arpc/internal/transient"
 	"github.com/arpc-go/arpc/internal/wire"
 )
 
@@ -86,6 +87,7 @@ type route struct {
 	chain          []HandlerFunc // middleware before, the handler, middleware after
 	own            int           // index in chain of the handler
 	notFound       bool          // it stands for all methods without a route
+	transient      bool          // its Contexts may be reused, if nothing stands around its handler
 	slow           *pace
 	counters       *routeCounters // nil: nothing is counted
 }
@@ -217,6 +219,17 @@ func (h *Handler) newRoute(method string, fn HandlerFunc, async []bool) *route {
 		rt.orderedRequest, rt.orderedNotify = !async[0], !async[0]
 	}
 	return rt
+}
+
+func init() {
+	transient.Mark = func(h any, method string) {
+		handler := h.(*Handler)
+		handler.change(func() {
+			rt := *handler.routes[method]
+			rt.transient = true
+			handler.routes[method] = &rt
+		})
+	}
 }
 
 func mustRegister(op, method string, hasFunc bool) {

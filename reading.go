@@ -32,6 +32,7 @@ type scratch struct {
 	buf   []byte
 	req   request
 	slab  []Context            // never reused: a Context outlives its handler
+	again *Context             // for handlers that keep none: internal/transient
 	meta  wire.Meta            // of the frame in hand, if it carries any
 	calls [answersAtOnce]*call // whose answers are in hand
 }
@@ -45,6 +46,23 @@ func (s *scratch) context() *Context {
 	}
 	ctx := &s.slab[0]
 	s.slab = s.slab[1:]
+	return ctx
+}
+
+// contextFor returns a new Context for a handler, or one that it had before if it keeps
+// none.
+func (s *scratch) contextFor(rt *route) *Context {
+	if !rt.transient || len(rt.chain) > 1 {
+		return s.context()
+	}
+	ctx := s.again
+	if ctx == nil {
+		ctx = s.context()
+		s.again = ctx
+	}
+	ctx.mark, ctx.moved = 0, false
+	ctx.sooner.Store(0)
+	ctx.extra.Store(nil)
 	return ctx
 }
 

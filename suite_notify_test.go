@@ -136,6 +136,8 @@ func TestSuiteOverstock(t *testing.T) {
 		}
 		require.ErrorIs(t, err, arpc.ErrOverstock)
 		require.EqualValues(t, 2, told.Load())
+		require.ErrorIs(t, c.TryPush(msg), arpc.ErrOverstock)
+		require.EqualValues(t, 2, told.Load(), "TryPush runs no hook")
 
 		waiting := make(chan error, 1)
 		go func() { waiting <- c.Notify("/n", body, suitePatience) }()
