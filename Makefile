@@ -73,6 +73,12 @@ fuzz: ## every fuzz target for FUZZTIME, one after the other
 benchmarks: ## every benchmark once, to see that it runs
 	$(call each,go test -run '^$$' -bench . -benchtime 1x -timeout $(TIMEOUT) ./...)
 
+SOAK ?= 1h
+
+.PHONY: soak
+soak: ## commands in a storm for SOAK: a server that goes up and down, every command accounted for, nothing that grows
+	go test -run '^TestSoak$$' -soak=$(SOAK) -timeout=0 -v ./extension/command
+
 .PHONY: bench
 bench: ## measure against other systems, write bench/RESULTS.md and bench/charts: about 20 minutes; BENCHFLAGS="-rounds 5" for more
 	cd bench && go run . -write $(BENCHFLAGS)
