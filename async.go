@@ -142,12 +142,12 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 	ctx := s.context()
 	s.req.msg.Buffer, s.req.msg.values = frame, r.values
 	r.running = running{held: len(frame), pace: &c.callbackPace}
-	mark := r.begin(true)
 	ctx.init(c, &s.req, nil, h, r.arrived(), 0)
 	if r.values != nil {
 		ctx.own().carried = r.values
 	}
 	ctx.callback = k.callback
+	mark := r.begin(true) // from here on the reader's state may be looked at by the watchdog
 	ctx.mark = mark
 	ctx.run()
 	ctx.end()

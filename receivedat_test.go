@@ -68,3 +68,20 @@ func TestContextConnIsWhereTheMessageCameFrom(t *testing.T) {
 		require.Same(t, p.Client.Conn(), <-got)
 	})
 }
+
+// A callback that is slow loses the reader to the watchdog, which looks at when its
+// message came.
+func TestReceivedAtOfSlowCallbacks(t *testing.T) {
+	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
+		p.Server.Handler.Handle("/echo", func(ctx *arpc.Context) { ctx.Write(ctx.Body()) })
+		for range 8 {
+			done := make(chan time.Time, 1)
+			start := time.Now()
+			require.NoError(t, p.Client.CallAsync("/echo", "x", func(ctx *arpc.Context) {
+				time.Sleep(5 * time.Millisecond)
+				done <- ctx.ReceivedAt()
+			}, time.Minute))
+			require.WithinRange(t, <-done, start, time.Now())
+		}
+	})
+}
