@@ -30,7 +30,7 @@ const stray = 0.05
 
 // goals are in the order of the report.
 func goals() []goal {
-	return slices.Concat(rateGoals(), pollGoals(), costGoals(), flatGoals(), memoryGoals())
+	return slices.Concat(rateGoals(), commandGoals(), pollGoals(), costGoals(), flatGoals(), memoryGoals())
 }
 
 func rateGoals() (all []goal) {
@@ -54,7 +54,13 @@ func rateGoals() (all []goal) {
 			goal{g.table, "rate against gRPC", g.grpc, false, against(grpcEcho{}.Name()), 0},
 			goal{g.table, "rate against the limit with blocking callers", g.blocked, false, against(blocking), 0})
 	}
-	all = append(all, goal{"W5", "rate against BuffStreams", 10, false, against(named("BuffStreams")), 0})
+	all = append(all,
+		goal{"W5", "rate against BuffStreams", 10, false, against(named("BuffStreams")), 0},
+		goal{"W5", "rate with BuffStreams framing against BuffStreams", 10, false, rateOf(oursBuff{}.Name(), named("BuffStreams")), 0})
+	nats := []string{natsEcho{}.Name(), natsEcho{concurrent: true}.Name()}
+	all = append(all,
+		goal{"broadcast", "rate of pub/sub against NATS", 2, false, rateOf(oursPubSub{}.Name(), nats...), 0},
+		goal{"publish", "rate of pub/sub against NATS", 1, false, rateOf(oursPubSub{}.Name(), nats...), 0})
 	return slices.DeleteFunc(all, func(g goal) bool { return g.wanted == 0 })
 }
 

@@ -64,6 +64,14 @@ func (n natsEcho) Serve(ctx context.Context, ln net.Listener, work *Work) error 
 	}
 	defer nc.Close()
 	work.CanBroadcast(func(body []byte) error { return nc.Publish("news", body) })
+	work.CanCount(func() uint64 {
+		v, err := s.Varz(nil)
+		if err != nil {
+			work.fail(err)
+			return 0
+		}
+		return uint64(v.InMsgs)
+	})
 	if err := n.subscribe(nc, work); err != nil {
 		return err
 	}
@@ -205,6 +213,8 @@ func (c natsConn) JSONCaller() JSONCaller { return c }
 
 func (c natsConn) Sender() Sender { return &natsSender{nc: c.nc} }
 
+func (c natsConn) Publisher() Sender { return natsPublisher{c.nc} }
+
 func (c natsConn) Call(req []byte) ([]byte, error) {
 	m, err := c.nc.RequestWithContext(context.Background(), "echo", req)
 	if err != nil {
@@ -257,3 +267,11 @@ func (s *natsSender) await() (err error) {
 }
 
 func (s *natsSender) Flush() error { return s.nc.Flush() }
+
+// natsPublisher is for a subject that nobody answers on: what holds it back is the
+// socket.
+type natsPublisher struct{ nc *nats.Conn }
+
+func (p natsPublisher) Notify(body []byte) error { return p.nc.Publish(unread, body) }
+
+func (p natsPublisher) Flush() error { return p.nc.Flush() }

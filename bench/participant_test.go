@@ -43,7 +43,7 @@ func TestParticipantsDoWhatTheyCan(t *testing.T) {
 func skipRacy(t *testing.T, p Participant) {
 	t.Helper()
 	switch p.(type) {
-	case ours, limit, limitRaw:
+	case ours, oursBuff, oursCommands, limit, limitRaw:
 		return
 	}
 	if raceDetector {

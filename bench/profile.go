@@ -32,6 +32,6 @@ func profilePath(dir string, row *Row, end string) string {
 	if dir == "" {
 		return ""
 	}
-	name := strings.NewReplacer(" ", "-", ",", "").Replace(row.Workload.Name() + " " + row.Participant.Name())
+	name := strings.NewReplacer(" ", "-", ",", "", "/", "-").Replace(row.Workload.Name() + " " + row.Participant.Name())
 	return filepath.Join(dir, name+"-"+end+".pprof")
 }

@@ -29,6 +29,7 @@ type state struct {
 	Usage
 	Waiting int64     `json:"waiting,omitempty"` // echoes that are held
 	Senders []arrived `json:"senders,omitempty"` // by their number
+	Counted uint64    `json:"counted,omitempty"` // published messages that the server took
 	Fault   string    `json:"fault,omitempty"`   // what was wrong first
 }
 

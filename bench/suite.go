@@ -11,7 +11,7 @@ const peerSection = "Beside other systems"
 // suite returns all tables, in the order of the report, without results.
 func suite() []*Table {
 	return slices.Concat(
-		section(peerSection, peerTables()),
+		section(peerSection, slices.Concat(peerTables(), commandTables())),
 		section("Other set-ups of ours", ownTables()),
 		section("How flat the cost of a call is", flatTables()),
 		section("Memory", memoryTables()),
@@ -34,13 +34,14 @@ func peerTables() []*Table {
 		echoTable(echo{name: "W3", conns: 1, callers: 1000, size: 1 << 10}),
 		echoTable(echo{name: "W4", conns: 64, callers: 16, size: 1 << 10}),
 		echoTable(echo{name: "W4b", conns: 8, callers: 10, size: 128}),
-		noticeTable(notify{name: "W5", senders: 4, size: 110}),
+		noticeTable(notify{name: "W5", senders: 4, size: 110}, oursBuff{}),
 		echoTable(echo{name: "W6", conns: 1, callers: 8, size: 1 << 20}),
 		echoTable(echo{name: "W7", conns: 4, callers: 5000, size: 128, delay: 30 * time.Millisecond}),
 		idleTable(idle{name: "W8", conns: 2000}),
 		echoTable(echo{name: "JSON", conns: 1, callers: 100, json: true}),
-		noticeTable(broadcast{name: "broadcast", subscribers: 1000, size: 110, ahead: 64}),
-		noticeTable(broadcast{name: "broadcast-1", subscribers: 1000, size: 110, ahead: 1}),
+		noticeTable(broadcast{name: "broadcast", subscribers: 1000, size: 110, ahead: 64}, oursPubSub{}, oursPubSub{history: true}),
+		noticeTable(broadcast{name: "broadcast-1", subscribers: 1000, size: 110, ahead: 1}, oursPubSub{}, oursPubSub{history: true}),
+		publishTable(),
 	}
 }
 
@@ -68,8 +69,16 @@ func echoTable(w Workload, more ...Participant) *Table {
 	return t
 }
 
-func noticeTable(w Workload) *Table {
-	t := newTable(w, slices.Concat([]column{compared}, rates("messages/s"), costs), participants...)
+// publishTable has those that have topics.
+func publishTable() *Table {
+	t := newTable(publish{publishers: 4, size: 110}, slices.Concat([]column{compared}, rates("messages/s"), costs),
+		oursPubSub{}, oursPubSub{history: true}, natsEcho{})
+	t.Base = oursPubSub{}.Name()
+	return t
+}
+
+func noticeTable(w Workload, more ...Participant) *Table {
+	t := newTable(w, slices.Concat([]column{compared}, rates("messages/s"), costs), slices.Concat(participants, more)...)
 	t.chart = func(t *Table) chart { return tableChart(t, "messages per second", Result.Rate, thousands, false) }
 	return t
 }

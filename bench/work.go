@@ -24,6 +24,7 @@ type Work struct {
 	// Guarded by mu.
 	mu        sync.Mutex
 	broadcast func(body []byte) error
+	count     func() uint64
 	fault     error // the first
 }
 
@@ -76,6 +77,13 @@ func (w *Work) CanBroadcast(send func(body []byte) error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.broadcast = send
+}
+
+// CanCount registers what tells how many published messages the server has taken.
+func (w *Work) CanCount(count func() uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.count = count
 }
 
 // Notice is called with each notification, in the order in which they came: the
@@ -163,6 +171,9 @@ func (w *Work) state(s *state) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.count != nil {
+		s.Counted = w.count()
+	}
 	if w.fault != nil {
 		s.Fault = w.fault.Error()
 	}

@@ -1,0 +1,124 @@
+package pubsub
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/arpc-go/arpc"
+	"github.com/arpc-go/arpc/extension/pubsub/internal/proto"
+)
+
+// outbox gathers messages that nobody waits for, so that those of many goroutines, or of
+// one that is faster than the connection, leave in one notification. A goroutine that
+// exists only while there are any sends them: at once where a processor is free, and
+// otherwise when a batch is full or a publisher pauses.
+type outbox struct {
+	client *Client     // set by NewClient, never changed
+	open   atomic.Bool // there is a connection, to a server that takes batches
+
+	mu      sync.Mutex
+	batch   []byte // a Batch
+	count   int    // messages in it
+	spare   []byte // memory of the batch before
+	sending bool
+	moved   chan struct{} // closed when there is room again, or all is sent; nil: nobody waits
+}
+
+const (
+	// maxBatch is how many bytes a batch has at most, but for its last message. Who
+	// adds to a full one waits.
+	maxBatch = 32 << 10
+	// maxBatched is the length in bytes of the longest message that goes into one.
+	maxBatched = 4 << 10
+)
+
+// takes reports whether a message is for the outbox.
+func (o *outbox) takes(p *proto.Publication[string]) bool {
+	return len(p.Data) <= maxBatched && o.open.Load()
+}
+
+// post sends a message, soon. It waits while others have a full batch under way.
+func (o *outbox) post(ctx context.Context, p *proto.Publication[string]) error {
+	o.mu.Lock()
+	for len(o.batch) >= maxBatch {
+		if err := o.wait(ctx); err != nil {
+			return err
+		}
+	}
+	o.batch = p.AppendToBatch(o.batch)
+	o.count++
+	if !o.sending {
+		o.sending = true
+		go o.send()
+	}
+	o.mu.Unlock()
+	return nil
+}
+
+// drain returns when all that was posted has been sent.
+func (o *outbox) drain(ctx context.Context) error {
+	o.mu.Lock()
+	for o.sending {
+		if err := o.wait(ctx); err != nil {
+			return err
+		}
+	}
+	o.mu.Unlock()
+	return nil
+}
+
+// wait waits until something has moved. It is called with mu held, and returns with
+// it, but for an error.
+func (o *outbox) wait(ctx context.Context) error {
+	if o.moved == nil {
+		o.moved = make(chan struct{})
+	}
+	moved := o.moved
+	o.mu.Unlock()
+	select {
+	case <-moved:
+	case <-ctx.Done():
+		return arpc.Unsent(ctx.Err())
+	}
+	o.mu.Lock()
+	return nil
+}
+
+// send sends batch after batch until there is none.
+func (o *outbox) send() {
+	for body, count := o.take(); count > 0; body, count = o.take() {
+		o.sendBatch(body, count)
+	}
+}
+
+// take returns what is to be sent next. If it is nothing nobody sends any more.
+func (o *outbox) take() (body []byte, count int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.moved != nil {
+		close(o.moved)
+		o.moved = nil
+	}
+	body, count = o.batch, o.count
+	if o.sending = count > 0; !o.sending {
+		if cap(o.batch)+cap(o.spare) > maxBatched {
+			o.batch, o.spare = nil, nil
+		}
+		return nil, 0
+	}
+	o.batch, o.count, o.spare = o.spare[:0], 0, body
+	return body, count
+}
+
+func (o *outbox) sendBatch(body []byte, count int) {
+	method := proto.Batch
+	if count == 1 {
+		method, body = proto.Send, proto.LoneOfBatch(body)
+	}
+	if o.client.NotifyWith(o.client.life, method, body) != nil {
+		o.client.stats.unsent.Add(uint64(count))
+		return
+	}
+	o.client.stats.published.Add(uint64(count))
+}
