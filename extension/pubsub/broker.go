@@ -30,7 +30,7 @@ type Position struct {
 var ErrBrokerClosed = arpc.NewError(arpc.CodeUnavailable, "pubsub: the broker is closed")
 
 // Broker is what messages go through, and where their history is kept. The server's
-// own is in memory (NewMemoryBroker); extension/nats has one for many servers. A
+// own is in memory (NewMemoryBroker). A
 // server uses one Broker; a Broker in one process may serve several servers. Brokers
 // that are connected, and what is behind them, are a cluster; a Broker in memory is
 // one by itself.

@@ -282,54 +282,75 @@ type hole struct {
 func (r *cutReader) check() {
 	require.NotEmpty(r.run.t, r.seen)
 	require.Equal(r.run.t, pubsub.EventStarted, r.seen[0].event.Kind, "%v", r.seen)
-	at, first, h := pubsub.Position{}, true, hole{}
+	c := cutCheck{cutReader: r, first: true}
 	for i, s := range r.seen {
-		fail := func(format string, args ...any) {
-			r.run.t.Helper()
-			require.Fail(r.run.t, fmt.Sprintf(format, args...), "%s, history of %d: %v", r.filter, r.run.history, r.seen[:i+1])
-		}
-		switch kind := s.event.Kind; {
-		case s.message:
-			same := at.Epoch == s.at.Epoch
-			h.exact = h.exact && same
-			switch {
-			case !same && !h.open && !first:
-				fail("another epoch, and nobody said so")
-			case same && s.at.Offset <= at.Offset:
-				fail("doubled or late")
-			}
-			if !first || r.all {
-				if n := r.missing(at, s.at, &h); n > 0 {
-					fail("%d are missing, and nobody said so", n)
-				}
-			}
-			if h.open && s.at.Offset > h.heads[s.at.Epoch] {
-				if h.exact && h.missing == 0 {
-					fail("told that something is missing, and nothing is")
-				}
-				h = hole{}
-			}
-			if !same && !first {
-				r.run.counts.epochs++
-			}
-			at, first = s.at, false
-			r.run.counts.messages++
-		case kind == pubsub.EventStarted && s.event.Recovered:
-			r.run.counts.recovered++
-			if first && i > 0 {
-				r.run.counts.beforeMessages++
-			}
-		case kind == pubsub.EventStarted, kind == pubsub.EventGap && s.event.Missed == 0:
-			r.run.counts.notRecovered++
-			if kind == pubsub.EventGap {
-				r.run.counts.gaps++
-			}
-			h = hole{open: true, exact: !r.maybe() && !h.open, heads: s.heads, missing: h.missing}
-		default:
-			fail("not expected")
+		c.index = i
+		if s.message {
+			c.message(s.at)
+		} else {
+			c.event(s)
 		}
 	}
-	r.checkEnd(at)
+	r.checkEnd(c.at)
+}
+
+// cutCheck is how far check has come.
+type cutCheck struct {
+	*cutReader
+	index int
+	at    pubsub.Position // of the last message
+	first bool            // there was none
+	hole  hole
+}
+
+func (c *cutCheck) fail(format string, args ...any) {
+	c.run.t.Helper()
+	require.Fail(c.run.t, fmt.Sprintf(format, args...), "%s, history of %d: %v", c.filter, c.run.history, c.seen[:c.index+1])
+}
+
+func (c *cutCheck) message(at pubsub.Position) {
+	same := c.at.Epoch == at.Epoch
+	c.hole.exact = c.hole.exact && same
+	switch {
+	case !same && !c.hole.open && !c.first:
+		c.fail("another epoch, and nobody said so")
+	case same && at.Offset <= c.at.Offset:
+		c.fail("doubled or late")
+	}
+	if !c.first || c.all {
+		if n := c.missing(c.at, at, &c.hole); n > 0 {
+			c.fail("%d are missing, and nobody said so", n)
+		}
+	}
+	if c.hole.open && at.Offset > c.hole.heads[at.Epoch] {
+		if c.hole.exact && c.hole.missing == 0 {
+			c.fail("told that something is missing, and nothing is")
+		}
+		c.hole = hole{}
+	}
+	if !same && !c.first {
+		c.run.counts.epochs++
+	}
+	c.at, c.first = at, false
+	c.run.counts.messages++
+}
+
+func (c *cutCheck) event(s sight) {
+	switch kind := s.event.Kind; {
+	case kind == pubsub.EventStarted && s.event.Recovered:
+		c.run.counts.recovered++
+		if c.first && c.index > 0 {
+			c.run.counts.beforeMessages++
+		}
+	case kind == pubsub.EventStarted, kind == pubsub.EventGap && s.event.Missed == 0:
+		c.run.counts.notRecovered++
+		if kind == pubsub.EventGap {
+			c.run.counts.gaps++
+		}
+		c.hole = hole{open: true, exact: !c.maybe() && !c.hole.open, heads: s.heads, missing: c.hole.missing}
+	default:
+		c.fail("not expected")
+	}
 }
 
 // maybe reports whether nobody can know if something is missing: the filter matches

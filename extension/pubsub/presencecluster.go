@@ -2,6 +2,7 @@ package pubsub
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/arpc-go/arpc/extension/pubsub/internal/proto"
@@ -59,7 +60,7 @@ func (p *presence) begin() error {
 	p.begun, p.unhear = true, unhear
 	p.post(proto.Announced{Kind: proto.AnnounceWanted})
 	if len(p.here) > 0 {
-		p.outbox.all = true
+		p.postAll()
 	}
 	p.tickLater()
 	return nil
@@ -104,8 +105,19 @@ func (p *presence) post(a proto.Announced) {
 	}
 	if len(p.outbox.list) >= maxOutbox {
 		p.outbox.list, p.outbox.all = nil, true
+	} else {
+		p.outbox.list = append(p.outbox.list, a)
 	}
-	p.outbox.list = append(p.outbox.list, a)
+	p.sendOutbox()
+}
+
+// postAll has all members announced, in the place of what waits of single ones.
+func (p *presence) postAll() {
+	p.outbox.all = true
+	p.sendOutbox()
+}
+
+func (p *presence) sendOutbox() {
 	if !p.outbox.sending {
 		p.outbox.sending = p.server.start(p.send)
 	}
@@ -125,12 +137,13 @@ func (p *presence) send() {
 func (p *presence) takeOutbox() []proto.Announced {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.outbox.all {
-		p.outbox.all = false
-		return p.pieces()
-	}
 	list := p.outbox.list
 	p.outbox.list = nil
+	if p.outbox.all {
+		p.outbox.all = false
+		overtaken := func(a proto.Announced) bool { return a.Kind != proto.AnnounceWanted }
+		return append(p.pieces(), slices.DeleteFunc(list, overtaken)...)
+	}
 	if list == nil {
 		p.outbox.sending = false
 	}
@@ -170,9 +183,8 @@ func (p *presence) hear(data []byte) {
 	case a.Kind == proto.AnnounceGone:
 		p.forget(a.Server)
 	case a.Kind == proto.AnnounceWanted:
-		if (a.To == "" || a.To == p.id) && len(p.here) > 0 {
-			p.outbox.all = true
-			p.post(proto.Announced{Kind: proto.AnnounceAlive, Revision: p.revision})
+		if a.To == p.id || a.To == "" && len(p.here) > 0 {
+			p.postAll()
 		}
 	default:
 		p.heard(&a)

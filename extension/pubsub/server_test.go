@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/arpc-go/arpc"
+	"github.com/arpc-go/arpc/arpctest"
 	"github.com/arpc-go/arpc/extension/pubsub"
 	"github.com/arpc-go/arpc/extension/pubsub/internal/proto"
 	"github.com/stretchr/testify/require"
@@ -154,6 +155,9 @@ func TestOptionsThatMakeNoSenseAreReported(t *testing.T) {
 		err := s.Run("127.0.0.1:0")
 		require.Equal(t, arpc.CodeInvalidArgument, arpc.CodeOf(err), name)
 		require.ErrorContains(t, err, name)
+		require.Equal(t, err, s.RunTLS("127.0.0.1:0", "", ""))
+		require.Equal(t, err, s.Serve(arpctest.ListenMemory()))
+		require.Equal(t, err, s.ServeTLS(arpctest.ListenMemory(), nil))
 		s.Stop()
 	}
 }

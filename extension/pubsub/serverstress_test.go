@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/arpc-go/arpc"
+	"github.com/arpc-go/arpc/arpctest"
 	"github.com/arpc-go/arpc/extension/pubsub"
 	"github.com/arpc-go/arpc/extension/pubsub/internal/proto"
 	"github.com/stretchr/testify/require"
@@ -69,13 +70,13 @@ func (w *stressed) act() {
 	case n < 30:
 		w.open()
 	case n < 40:
-		p.close(number)
+		p.Call(proto.Close, proto.AppendNumber(nil, number), nil, time.Minute)
 	case n < 60:
 		p.publish([]string{"kept.a", "kept.b", "b", "b.c"}[r.IntN(4)], fmt.Sprint(n))
 	case n < 75:
-		p.consume(number, uint64(r.IntN(20)))
+		p.Notify(proto.Credit, proto.Consumed{Number: number, Messages: uint64(r.IntN(20)), Bytes: 1000}.Append(nil), time.Minute)
 	case n < 85:
-		p.settle(number, uint64(r.IntN(10)), n%2 == 0)
+		p.Notify(proto.Settle, proto.Settled{Number: number, Tag: uint64(r.IntN(10)), Acknowledged: n%2 == 0}.Append(nil), time.Minute)
 	case n < 90:
 		p.old([]string{proto.Subscribe, proto.Unsubscribe, proto.Publish, proto.PublishToOne}[r.IntN(4)], "b", "x")
 	case n < 94:
@@ -83,7 +84,7 @@ func (w *stressed) act() {
 	case n < 96:
 		w.s.Presence(context.Background(), "kept.a")
 	case n < 98:
-		w.s.faultsTo(p).CutAfter(r.Int64N(1000))
+		arpctest.FaultsOf(p.nc).CutAfter(r.Int64N(1000))
 	default:
 		p.Stop()
 	}

@@ -49,6 +49,7 @@ func TestRow32NothingIsLeftOfAConnection(t *testing.T) {
 			p.Stop()
 			old.Stop()
 			time.Sleep(time.Second)
+			synctest.Wait()
 		}
 		run()
 		goroutines := runtime.NumGoroutine()
@@ -73,12 +74,18 @@ type countingBroker struct {
 
 func (b *countingBroker) Watch(filter string, w pubsub.Watcher) (func(), error) {
 	stop, err := b.Broker.Watch(filter, w)
-	return b.hold(stop), err
+	if err != nil {
+		return nil, err
+	}
+	return b.hold(stop), nil
 }
 
 func (b *countingBroker) Join(filter, group string, o pubsub.GroupOptions, m pubsub.Member) (func(), error) {
 	leave, err := b.Broker.Join(filter, group, o, m)
-	return b.hold(leave), err
+	if err != nil {
+		return nil, err
+	}
+	return b.hold(leave), nil
 }
 
 func (b *countingBroker) hold(end func()) func() {
@@ -241,11 +248,17 @@ func TestAWillIsPublishedWhenTheConnectionIsLost(t *testing.T) {
 		require.Equal(t, []string{"wills second"}, watcher.take())
 
 		p = s.peer()
+		m := proto.Publication[string]{ToOne: true, Topic: "wills", Data: []byte("to one")}
+		require.NoError(t, p.Call(proto.Will, m.Append(nil), nil, time.Minute))
+		p.Stop()
+		require.Equal(t, []string{"wills to one for 1"}, watcher.take())
+
+		p = s.peer()
 		will(p, "taken back")
 		require.NoError(t, p.Call(proto.Will, nil, nil, time.Minute))
 		p.Stop()
 		require.Empty(t, watcher.take())
-		require.Equal(t, uint64(1), s.Statistics().Wills)
+		require.Equal(t, uint64(2), s.Statistics().Wills)
 	})
 }
 

@@ -113,7 +113,10 @@ func (s *subscription) attach(ctx context.Context, from Start) error {
 
 func (s *subscription) join(ctx context.Context) (a attachment, err error) {
 	if s.member != nil {
-		a.leave, err = s.server.broker.Join(s.filter, s.group, s.options, s)
+		leave, err := s.server.broker.Join(s.filter, s.group, s.options, s)
+		if err == nil {
+			a.leave = leave
+		}
 		return a, err
 	}
 	if a.fan, err = s.server.fanOf(ctx, s.filter); err != nil {

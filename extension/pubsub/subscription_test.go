@@ -361,6 +361,30 @@ func TestAnOldSubscriberThatTakesNothingLosesMessages(t *testing.T) {
 	})
 }
 
+// It makes no difference whether it waits for the window or for the connection.
+func TestAMessageTooLargeForAPeerThatIsSlowIsAGap(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := serveMemory(t, pubsub.WithServerOptions(arpc.WithSendQueue(4, 1<<20), arpc.WithWriteTimeout(0)))
+		p, q := s.peer(arpc.WithMaxBodyLen(20_000)), s.peer(arpc.WithMaxBodyLen(20_000))
+		p.slowed(proto.PolicyDropOldest, 1, 100)
+		q.subscribe(1, "a")
+		s.faultsTo(q).Stall()
+		large := strings.Repeat("x", 10_000)
+		for range 20 {
+			s.mustPublish("a", large)
+		}
+		s.mustPublish("a", strings.Repeat("x", 30_000), "last")
+		s.faultsTo(q).Resume()
+		p.consume(1, 100)
+		for _, p := range []*peer{p, q} {
+			got := p.take()
+			require.Len(t, got, 22)
+			require.Equal(t, []string{"gap 1", "a last"}, got[20:])
+		}
+		require.Equal(t, uint64(2), s.Statistics().Dropped)
+	})
+}
+
 // What is too large for a peer, which said so in its hello, is a gap for it alone.
 func TestAMessageTooLargeForAPeerIsAGap(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
