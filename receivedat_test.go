@@ -58,14 +58,17 @@ func TestReceivedAtIsWhenTheMessageCame(t *testing.T) {
 // Two connections of one client may deliver at the same time.
 func TestContextConnIsWhereTheMessageCameFrom(t *testing.T) {
 	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
-		got := make(chan net.Conn, 2)
-		record := func(ctx *arpc.Context) { got <- ctx.Conn() }
-		p.Client.Handler.Handle("/note", record)
-		require.NoError(t, p.Peer().Notify("/note", nil, time.Minute))
-		require.Same(t, p.Client.Conn(), <-got)
-		require.NoError(t, p.Client.Restart())
-		require.NoError(t, p.Peer().Notify("/note", nil, time.Minute))
-		require.Same(t, p.Client.Conn(), <-got)
+		got := make(chan net.Conn, 1)
+		p.Client.Handler.Handle("/note", func(ctx *arpc.Context) { got <- ctx.Conn() })
+		p.Server.Handler.Handle("/ask", func(ctx *arpc.Context) {
+			ctx.Client.Notify("/note", nil, time.Minute)
+			ctx.Write(nil)
+		})
+		for range 2 {
+			require.NoError(t, p.Client.CallWith(arpc.ContextWithWaitForReady(t.Context(), true), "/ask", nil, nil))
+			require.Same(t, p.Client.Conn(), <-got)
+			require.NoError(t, p.Client.Restart())
+		}
 	})
 }
 

@@ -213,7 +213,7 @@ func (c natsConn) JSONCaller() JSONCaller { return c }
 
 func (c natsConn) Sender() Sender { return &natsSender{nc: c.nc} }
 
-func (c natsConn) Publisher() Sender { return natsPublisher{c.nc} }
+func (c natsConn) Publisher() Sender { return natsPublisher(c) }
 
 func (c natsConn) Call(req []byte) ([]byte, error) {
 	m, err := c.nc.RequestWithContext(context.Background(), "echo", req)
