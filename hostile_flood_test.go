@@ -138,6 +138,7 @@ func TestHostileRequestsWhileCalling(t *testing.T) {
 		}, true)
 		p := target.connect(t)
 		c := <-target.clients
+		synctest.Wait() // the connected hook counts as in flight while it runs
 		outcome := hostileCalls["Call"](c)
 		call := p.request()
 		for seq := range uint64(100) {
