@@ -4,6 +4,7 @@ package arpc_test
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +23,20 @@ func TestAllocCall(t *testing.T) {
 		require.NoError(t, c.Call("/echo", &req, &rsp, time.Minute))
 	})
 	require.LessOrEqual(t, allocs, 1.0)
+}
+
+// An echo call into a buffer allocates nothing on either end.
+func TestAllocCallIntoBuffer(t *testing.T) {
+	s, addr := serve(t)
+	s.Handler.Handle("/echo", func(ctx *arpc.Context) { ctx.WriteBytes(ctx.Body()) })
+	c := dial(t, addr)
+	var req, rsp bytes.Buffer
+	req.WriteString(strings.Repeat("x", 128))
+	allocs := testing.AllocsPerRun(2000, func() {
+		require.NoError(t, c.Call("/echo", &req, &rsp, time.Minute))
+	})
+	require.Zero(t, allocs)
+	require.Equal(t, req.String(), rsp.String())
 }
 
 // A call without a response to decode allocates nothing on either end.

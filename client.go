@@ -158,8 +158,10 @@ func (c *Client) dial() (nc net.Conn, err error) {
 
 // Call sends a request and decodes the response into rsp, which points to a
 // value or is nil. A nil request has an empty payload; strings, byte slices,
-// pointers to them and errors travel raw, the codec does the rest. The timeout
-// must be positive; TimeForever waits as long as the connection lives.
+// pointers to them, errors and what a *bytes.Buffer holds travel raw, the codec does
+// the rest. A response in a *[]byte is a slice of its own; a *bytes.Buffer is reset
+// and its memory used again, so that a call allocates nothing. The timeout must be
+// positive; TimeForever waits as long as the connection lives.
 //
 // The error is an *Error: what the peer answered (IsRemote), the deadline, or
 // the loss of the connection; SafeToRetry says whether the request may be sent

@@ -67,6 +67,7 @@ type conn struct {
 	callbackPace pace
 
 	ordered orderedQueue
+	workers workers
 	streams streamTable
 
 	// Guarded by mu, and features is changed by the holder of the baton alone. What each
@@ -118,6 +119,7 @@ func newConn(client *Client, nc net.Conn, dialled bool) *conn {
 		readerDone: make(chan struct{}),
 	}
 	c.watchdog = watchdogOf(c.handler, c.born)
+	c.workers.over = c.settings.decisions.neverReuse
 	c.maxSend.Store(int64(c.settings.maxBody))
 	c.locked = c.demandsHello()
 	c.calls = newCallTable(uint16(client.Handler.conns.Add(1)), &c.inflight)
@@ -341,6 +343,7 @@ func (c *conn) fail(err error) {
 		k.finish(c, lostError(err, k.offset >= offered))
 	}
 	c.streams.fail(lostError(err, false))
+	c.workers.end()
 	c.passBaton(c.mark.Load(), false) // so that the end does not wait for a handler
 }
 

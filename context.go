@@ -214,8 +214,8 @@ func (ctx *Context) Body() []byte {
 }
 
 // Bind decodes the payload into v, which points to the value: raw into a
-// *[]byte, a fresh copy, or a *string, with the codec into anything else. In a
-// callback of CallAsync it returns the error that the call ended with.
+// *[]byte, a fresh copy, a *string or a *bytes.Buffer, which is reset first, with
+// the codec into anything else. In a callback of CallAsync it returns the error that the call ended with.
 func (ctx *Context) Bind(v any) error {
 	if !ctx.live() {
 		return ErrHandlerReturned

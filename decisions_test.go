@@ -89,7 +89,7 @@ func BenchmarkBaton(b *testing.B) {
 
 // A handler that sleeps for 30 ms, and 5,000 calls outstanding.
 func BenchmarkSlowHandler(b *testing.B) {
-	for name, d := range map[string]decisions{"baton": {}, "goroutine-each": {neverInline: true}} {
+	for name, d := range map[string]decisions{"baton": {}, "new-goroutines": {neverReuse: true}} {
 		b.Run(name, func(b *testing.B) {
 			s, c := benchPair(b, decided(d))
 			s.Handler.Handle("/slow", func(ctx *Context) { time.Sleep(30 * time.Millisecond); ctx.WriteBytes(ctx.Body()) })

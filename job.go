@@ -47,7 +47,7 @@ func (r *reader) spawn(j *job, ordered bool) {
 		c.ordered.push(c, j)
 		return
 	}
-	go j.run()
+	c.workers.start(j)
 }
 
 // largePool has memory for large messages on their way to a goroutine of their own,

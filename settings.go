@@ -67,6 +67,7 @@ type settings struct {
 type decisions struct {
 	neverYield  bool // flush at once: BenchmarkYield
 	neverInline bool // a goroutine for each message: BenchmarkBaton
+	neverReuse  bool // and a new one at that: BenchmarkSlowHandler
 	alwaysCopy  bool // large bodies through the output buffer: BenchmarkLargeBody
 	neverRaw    bool // sockets through net.Conn: BenchmarkIdleConnection
 	neverShare  bool // who pushes a message flushes it: BenchmarkBroadcast
@@ -132,7 +133,7 @@ func WithHandler(h *Handler) Option {
 }
 
 // WithCodec sets how values become payloads. Default: codec.DefaultCodec,
-// which is JSON. Strings, byte slices and errors never pass the codec.
+// which is JSON. Strings, byte slices, buffers and errors never pass the codec.
 func WithCodec(c codec.Codec) Option {
 	return Option{apply: func(h *Handler) {
 		h.set("WithCodec", "must not be nil", c != nil, func(s *settings) { s.codec = c })

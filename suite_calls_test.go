@@ -1,6 +1,7 @@
 package arpc_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -30,6 +31,8 @@ func TestSuiteCallValues(t *testing.T) {
 		"pointerToString":  {&text, new(string), text},
 		"pointerToBytes":   {&raw, new([]byte), raw},
 		"nilPointers":      {(*string)(nil), new(string), ""},
+		"buffer":           {bytes.NewBufferString("held"), bytes.NewBufferString("what it held before"), "held"},
+		"nilBuffer":        {(*bytes.Buffer)(nil), bytes.NewBufferString("what it held before"), ""},
 		"nil":              {nil, new([]byte), []byte{}},
 		"error":            {errors.New("a text"), new(string), "a text"},
 		"number":           {42, new(int), 42},
@@ -54,6 +57,8 @@ func suiteDeref(p any) any {
 		return *p
 	case *[]byte:
 		return *p
+	case *bytes.Buffer:
+		return p.String()
 	case *suiteBook:
 		return *p
 	case *int:
@@ -204,6 +209,8 @@ func TestSuiteCallArguments(t *testing.T) {
 		"longNotify":      func() error { return p.Client.Notify(long, nil, suitePatience) },
 		"longAsync":       func() error { return p.Client.CallAsync(long, nil, suiteNever(t), suitePatience) },
 		"longBroadcast":   func() error { return p.Server.Broadcast(long, nil) },
+		"nilTarget":       func() error { return p.Client.Call("/echo", nil, (*string)(nil), suitePatience) },
+		"nilBuffer":       func() error { return p.Client.Call("/echo", nil, (*bytes.Buffer)(nil), suitePatience) },
 	}
 	for name, send := range sends {
 		t.Run(name, func(t *testing.T) { suiteUnsent(t, send(), arpc.CodeInvalidArgument) })

@@ -1,6 +1,7 @@
 package arpc
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"sync"
@@ -35,8 +36,9 @@ func (p payload) appendTo(dst []byte) []byte {
 	return append(append(dst, p.b...), p.s...)
 }
 
-// encode turns v into a payload: nil is empty, strings, byte slices and errors
-// travel raw, the codec does the rest. The payload of a byte slice aliases it.
+// encode turns v into a payload: nil is empty, strings, byte slices, errors and
+// what buffers hold travel raw, the codec does the rest. The payload of a byte
+// slice or a buffer aliases it.
 func encode(c codec.Codec, v any) (payload, error) {
 	switch v := v.(type) {
 	case nil:
@@ -55,6 +57,11 @@ func encode(c codec.Codec, v any) (payload, error) {
 			return payload{}, nil
 		}
 		return payload{s: *v}, nil
+	case *bytes.Buffer:
+		if v == nil {
+			return payload{}, nil
+		}
+		return payload{b: v.Bytes()}, nil
 	case error:
 		return payload{s: publicText(v)}, nil
 	}
@@ -90,6 +97,10 @@ func decode(c codec.Codec, data []byte, v any) error {
 	case *string:
 		*v = string(data)
 		return nil
+	case *bytes.Buffer:
+		v.Reset()
+		v.Write(data)
+		return nil
 	}
 	if err := c.Unmarshal(data, v); err != nil {
 		if errors.Is(err, io.EOF) { // which says that a stream has ended as it should
@@ -112,6 +123,10 @@ func checkTarget(v any) error {
 		if v != nil {
 			return nil
 		}
+	case *bytes.Buffer:
+		if v != nil {
+			return nil
+		}
 	default:
 		return nil
 	}
@@ -122,7 +137,7 @@ func checkTarget(v any) error {
 // that the reader may do it.
 func decodesInPlace(v any) bool {
 	switch v.(type) {
-	case nil, *[]byte, *string:
+	case nil, *[]byte, *string, *bytes.Buffer:
 		return true
 	}
 	return false

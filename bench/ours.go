@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -28,6 +29,7 @@ type ours struct {
 	middlewares int  // that do nothing
 	guarded     bool // the middleware of a server in production
 	routes      int  // that calls use in turn, 0: 1
+	fresh       bool // responses in slices of their own
 }
 
 func (o ours) Name() string {
@@ -46,6 +48,7 @@ func (o ours) Name() string {
 		{o.middlewares > 0, plural(o.middlewares, "empty middleware")},
 		{o.guarded, "middleware/router"},
 		{o.routes > 0, plural(o.routes, "route")},
+		{o.fresh, "fresh slices"},
 	} {
 		if v.on {
 			name += ", " + v.text
@@ -61,10 +64,13 @@ func (o ours) Setup() string {
 	} else {
 		setup = append(setup, "concurrent handlers")
 	}
-	if o.async {
+	switch {
+	case o.async:
 		setup = append(setup, "CallAsync with pointers to byte slices")
-	} else {
+	case o.fresh:
 		setup = append(setup, "Call with reused pointers to byte slices")
+	default:
+		setup = append(setup, "Call with a reused pointer to a byte slice and a reused bytes.Buffer for the response")
 	}
 	if o.deep {
 		setup = append(setup, fmt.Sprintf("limits of %d messages on both ends", deepCalls))
@@ -167,7 +173,7 @@ func (o ours) Dial(addr string) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := oursConn{c, o.echoRoutes()}
+	conn := oursConn{c, o.echoRoutes(), o.fresh}
 	if o.async {
 		return oursAsyncConn{conn}, nil
 	}
@@ -197,6 +203,7 @@ func (o ours) client(addr string, h *arpc.Handler) (*arpc.Client, error) {
 type oursConn struct {
 	client *arpc.Client
 	routes []string
+	fresh  bool
 }
 
 func (c oursConn) Close() error {
@@ -204,7 +211,14 @@ func (c oursConn) Close() error {
 	return nil
 }
 
-func (c oursConn) Caller() Caller { return &oursCaller{oursConn: c} }
+func (c oursConn) Caller() Caller {
+	caller := &oursCaller{oursConn: c}
+	caller.rsp = &caller.buffer
+	if c.fresh {
+		caller.rsp = &caller.slice
+	}
+	return caller
+}
 
 func (c oursConn) Sender() Sender { return &oursCaller{oursConn: c} }
 
@@ -212,8 +226,11 @@ func (c oursConn) JSONCaller() JSONCaller { return &oursCaller{oursConn: c} }
 
 type oursCaller struct {
 	oursConn
-	calls    int
-	req, rsp []byte
+	calls  int
+	req    []byte
+	rsp    any // the buffer or the slice
+	buffer bytes.Buffer
+	slice  []byte
 }
 
 func (c *oursCaller) Call(req []byte) ([]byte, error) {
@@ -223,8 +240,13 @@ func (c *oursCaller) Call(req []byte) ([]byte, error) {
 		c.calls++
 		route = c.routes[c.calls%n]
 	}
-	err := c.client.Call(route, &c.req, &c.rsp, callTimeout)
-	return c.rsp, err
+	if err := c.client.Call(route, &c.req, c.rsp, callTimeout); err != nil {
+		return nil, err
+	}
+	if c.fresh {
+		return c.slice, nil
+	}
+	return c.buffer.Bytes(), nil
 }
 
 func (c *oursCaller) Notify(body []byte) error {

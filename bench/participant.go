@@ -105,6 +105,7 @@ var participants = slices.Concat([]Participant{
 // anybody can check which is the fastest.
 var variants = slices.Concat([]Participant{
 	ours{async: true},
+	ours{fresh: true},
 	ours{ordered: true},
 	ours{tls: true},
 	ours{middlewares: 4},

@@ -1,12 +1,15 @@
 package pubsub
 
 import (
+	"bytes"
+
 	"github.com/arpc-go/arpc"
 	"github.com/arpc-go/arpc/codec"
 )
 
 // encode turns a value into the data of a message, as Client.Call does: nil is
-// empty, strings, byte slices and errors travel raw, the codec does the rest.
+// empty, strings, byte slices, errors and what buffers hold travel raw, the codec
+// does the rest.
 // The result may be v itself.
 func encode(c codec.Codec, v any) ([]byte, error) {
 	switch v := v.(type) {
@@ -26,6 +29,11 @@ func encode(c codec.Codec, v any) ([]byte, error) {
 			return nil, nil
 		}
 		return []byte(*v), nil
+	case *bytes.Buffer:
+		if v == nil {
+			return nil, nil
+		}
+		return v.Bytes(), nil
 	case error:
 		return []byte(v.Error()), nil
 	}
@@ -46,6 +54,10 @@ func decode(c codec.Codec, data []byte, v any) error {
 		return nil
 	case *string:
 		*v = string(data)
+		return nil
+	case *bytes.Buffer:
+		v.Reset()
+		v.Write(data)
 		return nil
 	}
 	if err := c.Unmarshal(data, v); err != nil {

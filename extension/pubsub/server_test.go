@@ -148,6 +148,7 @@ func TestOptionsThatMakeNoSenseAreReported(t *testing.T) {
 		"WithMaxPresent":       pubsub.WithMaxPresent(0),
 		"WithAuthTimeout":      pubsub.WithAuthTimeout(0),
 		"WithBlockTimeout":     pubsub.WithBlockTimeout(-1),
+		"WithPresenceTimeout":  pubsub.WithPresenceTimeout(0),
 		"WithBroker":           pubsub.WithBroker(nil),
 		"WithToken":            pubsub.WithToken(nil),
 	} {

@@ -37,6 +37,7 @@ type serverSettings struct {
 
 	authTimeout  time.Duration
 	blockTimeout time.Duration
+	deadAfter    time.Duration // WithPresenceTimeout
 
 	maxSubscriptions int
 	maxTopic         int
@@ -55,6 +56,7 @@ func newServerSettings(opts []Option) serverSettings {
 	s := serverSettings{
 		authTimeout:      10 * time.Second,
 		blockTimeout:     5 * time.Second,
+		deadAfter:        15 * time.Second,
 		maxSubscriptions: 10_000,
 		maxTopic:         proto.MaxTopicLen,
 		maxInfo:          1 << 10,
@@ -152,6 +154,19 @@ func WithBlockTimeout(d time.Duration) Option {
 			s.complain("WithBlockTimeout: %v is not positive", d)
 		}
 		s.blockTimeout = d
+	})
+}
+
+// WithPresenceTimeout sets after how long another server of the same Broker that says
+// nothing is taken for gone, with those who are present at it. A server with such
+// subscribers says three times as often that it is there; all servers of a Broker should
+// have the same. Default: 15 s.
+func WithPresenceTimeout(d time.Duration) Option {
+	return serverOption("WithPresenceTimeout", func(s *serverSettings) {
+		if d < time.Millisecond {
+			s.complain("WithPresenceTimeout: %v is less than a millisecond", d)
+		}
+		s.deadAfter = d
 	})
 }
 

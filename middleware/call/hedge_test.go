@@ -1,6 +1,7 @@
 package call_test
 
 import (
+	"bytes"
 	"context"
 	"runtime"
 	"testing"
@@ -201,7 +202,7 @@ func TestHedgeDoesNotForgetThatAnAttemptWasSent(t *testing.T) {
 
 func TestHedgeDecodesIntoWhatTheCallerHas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &paced{takes: []time.Duration{time.Second, 0, time.Second, 0, time.Second, 0, time.Second, 0, time.Second, 0, time.Second}}
+		s := &paced{takes: []time.Duration{time.Second, 0, time.Second, 0, time.Second, 0, time.Second, 0, time.Second, 0, time.Second, 0, time.Second}}
 		p := connectHedged(t, s)
 		var raw []byte
 		_, err := took(t, p.Client, &raw)
@@ -225,7 +226,13 @@ func TestHedgeDecodesIntoWhatTheCallerHas(t *testing.T) {
 		_, err = took(t, p.Client, (*[]byte)(nil))
 		require.Equal(t, arpc.CodeInvalidArgument, arpc.CodeOf(err), "as without Hedge")
 		require.True(t, arpc.SafeToRetry(err))
-		require.Equal(t, 10, s.total())
+		_, err = took(t, p.Client, (*bytes.Buffer)(nil))
+		require.Equal(t, arpc.CodeInvalidArgument, arpc.CodeOf(err), "as without Hedge")
+		buffer := bytes.NewBufferString("what it held before")
+		_, err = took(t, p.Client, buffer)
+		require.NoError(t, err)
+		require.Equal(t, `{"Attempt":12}`, buffer.String())
+		require.Equal(t, 12, s.total())
 	})
 }
 

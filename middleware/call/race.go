@@ -1,6 +1,7 @@
 package call
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -158,6 +159,8 @@ func decodable(target any) bool {
 		return v != nil
 	case *string:
 		return v != nil
+	case *bytes.Buffer:
+		return v != nil
 	}
 	return true
 }
@@ -172,6 +175,10 @@ func decode(c *arpc.Client, payload []byte, target any) error {
 		return nil
 	case *string:
 		*v = string(payload)
+		return nil
+	case *bytes.Buffer:
+		v.Reset()
+		v.Write(payload)
 		return nil
 	}
 	if c == nil {
