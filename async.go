@@ -131,7 +131,7 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 		return true
 	}
 	if c.callbackPace.slow() || c.gate != nil {
-		j := newJob(c, nil, h, frame, r.arrived(), 0)
+		j := r.newJob(nil, h, frame, 0)
 		j.carry(r.values)
 		j.ctx.callback = k.callback
 		c.hold(len(frame))
@@ -178,7 +178,7 @@ func (c *conn) finishAsync(method string, md Metadata, rsp []byte, callback func
 }
 
 func (c *conn) deliver(frame []byte, callback func(*Context), err error) {
-	j := newJob(c, nil, wire.ParseHeader(frame), frame, c.now(), 0)
+	j := newJob(c, wire.ParseHeader(frame), frame)
 	j.req.msg.err = err
 	j.ctx.callback = callback
 	c.hold(len(frame))

@@ -293,7 +293,7 @@ func (r *reader) handle(snap *snapshot, h wire.Header, frame []byte) bool {
 			c.release(len(frame))
 			return true
 		}
-		j := newJob(c, rt, h, frame, r.arrived(), deadline)
+		j := r.newJob(rt, h, frame, deadline)
 		j.carry(r.values)
 		j.gate = c.gate
 		r.spawn(j, ordered)

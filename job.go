@@ -1,6 +1,7 @@
 package arpc
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -9,26 +10,63 @@ import (
 
 // job is a message on its way to a goroutine of its own.
 type job struct {
-	req  request
-	ctx  *Context
-	conn *conn
-	gate chan struct{} // to wait for before it runs
+	req    request
+	ctx    *Context
+	conn   *conn
+	gate   chan struct{} // to wait for before it runs
+	memory []byte        // that the message lies in
 }
 
 var jobPool = sync.Pool{New: func() any { return new(job) }}
 
-// newJob copies the frame.
-func newJob(c *conn, rt *route, h wire.Header, frame []byte, received, deadline int64) *job {
+// newJob takes the frame along.
+func (r *reader) newJob(rt *route, h wire.Header, frame []byte, deadline int64) *job {
 	j := jobPool.Get().(*job)
-	j.conn = c
-	if len(frame) > stashLimit && j.req.msg.Buffer == nil {
-		j.req.msg.Buffer = largeBuffer(len(frame))
+	if !r.handOver(j, frame) {
+		j.copy(frame)
 	}
-	j.req.msg.Buffer = append(j.req.msg.Buffer[:0], frame...)
+	j.begin(r.conn, rt, h, r.arrived(), deadline)
+	return j
+}
+
+// newJob copies the frame.
+func newJob(c *conn, h wire.Header, frame []byte) *job {
+	j := jobPool.Get().(*job)
+	j.copy(frame)
+	j.begin(c, nil, h, c.now(), 0)
+	return j
+}
+
+func (j *job) begin(c *conn, rt *route, h wire.Header, received, deadline int64) {
+	j.conn = c
 	j.ctx = new(Context)
 	j.ctx.init(c, &j.req, rt, h, received, deadline)
 	c.list(j.ctx)
-	return j
+}
+
+func (j *job) copy(frame []byte) {
+	if len(frame) > stashLimit && j.memory == nil {
+		j.memory = largeBuffer(len(frame))
+	}
+	j.memory = append(j.memory[:0], frame...)
+	j.req.msg.Buffer = j.memory
+}
+
+// handOver gives the read buffer away, with the frame in it, if the frame is large
+// and takes most of the buffer. The reader goes on with another one.
+func (r *reader) handOver(j *job, frame []byte) bool {
+	buf, start := r.s.buf, r.r-len(frame)
+	if len(frame) < largeBody || len(frame) < len(buf)/4*3 || start < 0 || &buf[start] != &frame[0] {
+		return false
+	}
+	next := largeBuffer(len(buf))
+	if next == nil {
+		next = slices.Grow(next, len(buf))
+	}
+	r.s.buf = next[:len(buf)]
+	r.r, r.w = 0, copy(r.s.buf, buf[r.r:r.w])
+	j.memory, j.req.msg.Buffer = buf, frame
+	return true
 }
 
 // carry has the message come with values that coders attached.
@@ -85,9 +123,10 @@ func (j *job) run() {
 	c.release(len(j.req.msg.Buffer))
 	j.ctx, j.conn, j.gate = nil, nil, nil
 	j.req.msg.values, j.req.msg.err = nil, nil
-	if cap(j.req.msg.Buffer) > stashLimit {
-		putLargeBuffer(j.req.msg.Buffer)
-		j.req.msg.Buffer = nil
+	j.req.msg.Buffer = nil
+	if cap(j.memory) > stashLimit {
+		putLargeBuffer(j.memory)
+		j.memory = nil
 	}
 	jobPool.Put(j)
 }
