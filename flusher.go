@@ -69,7 +69,7 @@ func (c *conn) flushShared() {
 	case !mine:
 		return
 	case c.raw == nil || len(c.hooks.beforeSend) > 0: // they may block, or end the goroutine
-		go c.flushWaiting(nil, nil)
+		c.flushApart(nil, nil)
 		return
 	}
 	buf := c.nextOutput()

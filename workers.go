@@ -9,8 +9,11 @@ import (
 // workerRest is after how long a worker that was not needed ends, or up to twice that.
 const workerRest = 2 * time.Second
 
-// workers run the jobs of a connection, each on a goroutine of its own. A goroutine
-// that is through with its job waits for another: a new one would start with a small
+// task is what a worker does: a job, or a write that may have to wait.
+type task interface{ run() }
+
+// workers run the tasks of a connection, each on a goroutine of its own. A goroutine
+// that is through with one waits for another: a new one would start with a small
 // stack, which nearly every handler outgrows, so that it is copied once per request.
 // No more of them wait than have run at the same time: WithMaxInflight limits both.
 type workers struct {
@@ -24,16 +27,16 @@ type workers struct {
 
 type worker struct {
 	workers *workers
-	jobs    chan *job // nil: end
+	tasks   chan task // nil: end
 }
 
-// start has a goroutine run the job.
-func (w *workers) start(j *job) {
+// start has a goroutine run the task.
+func (w *workers) start(t task) {
 	w.mu.Lock()
 	n := len(w.idle) - 1
 	if n < 0 {
 		w.mu.Unlock()
-		go (&worker{workers: w}).run(j)
+		go (&worker{workers: w}).run(t)
 		return
 	}
 	k := w.idle[n]
@@ -41,28 +44,28 @@ func (w *workers) start(j *job) {
 	w.idle = w.idle[:n]
 	w.unused = min(w.unused, n)
 	w.mu.Unlock()
-	k.jobs <- j // which has room
+	k.tasks <- t // which has room
 }
 
-func (k *worker) run(j *job) {
-	for j != nil {
-		j.run()
+func (k *worker) run(t task) {
+	for t != nil {
+		t.run()
 		if !k.workers.rest(k) {
 			return
 		}
-		j = <-k.jobs
+		t = <-k.tasks
 	}
 }
 
-// rest has a worker wait for its next job, and reports false if it is not to.
+// rest has a worker wait for its next task, and reports false if it is not to.
 func (w *workers) rest(k *worker) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.over {
 		return false
 	}
-	if k.jobs == nil {
-		k.jobs = make(chan *job, 1)
+	if k.tasks == nil {
+		k.tasks = make(chan task, 1)
 	}
 	w.idle = append(w.idle, k)
 	switch {
@@ -89,7 +92,7 @@ func (w *workers) trim() {
 	dismiss(unused)
 }
 
-// end has all that wait end, and the others when their jobs are done.
+// end has all that wait end, and the others when their tasks are done.
 func (w *workers) end() {
 	w.mu.Lock()
 	idle := w.idle
@@ -103,6 +106,6 @@ func (w *workers) end() {
 
 func dismiss(idle []*worker) {
 	for _, k := range idle {
-		k.jobs <- nil
+		k.tasks <- nil
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -53,7 +54,7 @@ func (c *conn) flushExited(returned *bool) {
 
 func (c *conn) flushAll(buf *buffer, tail []byte) {
 	if c.raw == nil {
-		go c.flushWaiting(buf, append([]byte(nil), tail...))
+		c.flushApart(buf, tail)
 		return
 	}
 	if buf == nil {
@@ -61,7 +62,7 @@ func (c *conn) flushAll(buf *buffer, tail []byte) {
 	}
 	for round := 0; buf != nil; round++ {
 		if round == flushRounds {
-			go c.flushWaiting(buf, nil)
+			c.flushApart(buf, nil)
 			return
 		}
 		n, ok := c.writeNow(buf, tail)
@@ -113,7 +114,30 @@ func (c *conn) handOver(buf *buffer, tail []byte, n int) {
 	} else {
 		buf.b = buf.b[:copy(buf.b, buf.b[n:])]
 	}
-	go c.flushWaiting(buf, append([]byte(nil), tail...))
+	c.flushApart(buf, tail)
+}
+
+// flushApart leaves buf, and a copy of tail, to a goroutine.
+func (c *conn) flushApart(buf *buffer, tail []byte) {
+	w := writePool.Get().(*waitingWrite)
+	w.conn, w.buf, w.tail = c, buf, append([]byte(nil), tail...)
+	c.workers.start(w)
+}
+
+// waitingWrite is a flush that may wait for the peer.
+type waitingWrite struct {
+	conn *conn
+	buf  *buffer
+	tail []byte
+}
+
+var writePool = sync.Pool{New: func() any { return new(waitingWrite) }}
+
+func (w *waitingWrite) run() {
+	c, buf, tail := w.conn, w.buf, w.tail
+	*w = waitingWrite{}
+	writePool.Put(w)
+	c.flushWaiting(buf, tail)
 }
 
 // flushWaiting writes buf and tail and what was added meanwhile, and waits for

@@ -31,8 +31,9 @@ type subscription struct {
 
 	reading reading // owned by open, then by begin or what it starts
 
-	at   int  // index in fan.subscriptions, guarded by fan.mu
-	told bool // it is in slowWatch.told, guarded by slowWatch.mu
+	holds bool // nothing is to be read: messages wait until it is live; set before it is attached
+	at    int  // index in fan.subscriptions, guarded by fan.mu
+	told  bool // it is in slowWatch.told, guarded by slowWatch.mu
 
 	// Guarded by mu, under which nothing of the Broker is called.
 	mu       sync.Mutex
@@ -44,6 +45,7 @@ type subscription struct {
 	counted  int           // bytes of it in session.queued
 	behind   uint64        // live messages up to this offset were replayed
 	seen     uint64        // the last live message while it was not live
+	first    uint64        // the first of those that wait until it is, 0: none
 	sent     uint64        // messages
 	unread   uint64        // messages from history that the peer cannot get
 	slow     bool          // since the queue was full, until it is empty
@@ -58,7 +60,7 @@ type subscription struct {
 type subscriptionState byte
 
 const (
-	opening subscriptionState = iota // they wait, or are read from history
+	opening subscriptionState = iota // they wait, or are read from history: holds
 	live
 	halted // about to end: they are lost
 	ended
@@ -98,9 +100,11 @@ type attachment struct {
 
 // attach has messages delivered from now on, and reads where the subscription begins.
 func (s *subscription) attach(ctx context.Context, from Start) error {
+	s.holds = from.Kind == StartNew
 	a, err := s.join(ctx)
 	if err == nil && a.fan != nil && !s.old {
 		s.reading, err = s.server.beginReading(ctx, s.filter, from)
+		s.beginWithHeld()
 	}
 	if err == nil {
 		err = s.keep(a)
@@ -109,6 +113,15 @@ func (s *subscription) attach(ctx context.Context, from Start) error {
 		s.detach(a)
 	}
 	return err
+}
+
+// beginWithHeld moves the start before the first message that waits.
+func (s *subscription) beginWithHeld() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.first != 0 {
+		s.reading.startBefore(s.first)
+	}
 }
 
 func (s *subscription) join(ctx context.Context) (a attachment, err error) {
@@ -169,10 +182,21 @@ func (s *subscription) deliver(f *forms) {
 	case s.state == live && offset != 0 && offset <= s.behind:
 		// It was replayed.
 	case s.state == opening && offset != 0 && !s.old:
-		s.seen = offset // it will be read
+		s.seen = offset
+		if s.holds {
+			s.hold(offset, frame, f.message)
+		} // else it will be read
 	case s.takes():
 		s.send(frame, keyOf(f.message))
 	}
+}
+
+// hold has a message wait until the subscription is live. Guarded by mu.
+func (s *subscription) hold(offset uint64, frame entry, m *Message) {
+	if s.first == 0 {
+		s.first = offset
+	}
+	s.send(frame, keyOf(m))
 }
 
 // takes reports whether messages are for the subscription at all. Guarded by mu.

@@ -9,7 +9,7 @@ import (
 )
 
 // reading is where a subscription begins, and the page of history it is at. Live
-// messages with offsets are not kept meanwhile: they are read.
+// messages with offsets are not kept meanwhile: they are read, unless nothing else is.
 type reading struct {
 	from  Start
 	head  Position // up to which from is read, of StartSince and StartLast
@@ -74,6 +74,14 @@ func (r *reading) start() Position {
 		return Position{page.Next.Epoch, page.Messages[0].Offset - 1}
 	}
 	return r.page.Next
+}
+
+// startBefore moves the start of what is not read from history.
+func (r *reading) startBefore(offset uint64) {
+	if r.page.Next.Offset >= offset {
+		r.page.Next.Offset = offset - 1
+		r.known = r.page.Next.Offset
+	}
 }
 
 // begin sends what there is to send behind the answer that opened the subscription. It
@@ -200,7 +208,7 @@ func (s *subscription) caughtUp() bool {
 	switch {
 	case s.state != opening:
 		return true
-	case s.seen > r.page.Next.Offset:
+	case s.seen > r.page.Next.Offset && !s.holds:
 		return false
 	}
 	s.state, s.behind = live, r.page.Next.Offset

@@ -77,7 +77,7 @@ func TestWhatCannotBeRecoveredIsSaid(t *testing.T) {
 		opened, err := p.open(proto.Opening{Number: 1, Filter: "kept.a"})
 		require.NoError(t, err)
 		s.publishNumbers("kept.a", 1, 10)
-		p.take()
+		require.Equal(t, with("started", at("kept.a", 1, 10)), p.take())
 		again := func(number uint64, o proto.Opening) []string {
 			t.Helper()
 			p := s.peer()
@@ -92,6 +92,51 @@ func TestWhatCannotBeRecoveredIsSaid(t *testing.T) {
 		stats := s.Statistics()
 		require.Equal(t, []uint64{1, 3}, []uint64{stats.Recovered, stats.NotRecovered})
 	})
+}
+
+// busyBroker does something before and after it is read from, once.
+type busyBroker struct {
+	pubsub.Broker
+	before, after func()
+}
+
+func (b *busyBroker) Read(ctx context.Context, filter string, from pubsub.Start, most int) (pubsub.Page, error) {
+	before, after := b.before, b.after
+	b.before, b.after = func() {}, func() {}
+	before()
+	defer after()
+	return b.Broker.Read(ctx, filter, from, most)
+}
+
+// A subscription to what is new misses nothing that is published while it is opened,
+// however short the history is.
+func TestNothingNewIsMissedWhileASubscriptionIsOpened(t *testing.T) {
+	for name, times := range map[string]func(b *busyBroker, publish func()){
+		"before its start is known": func(b *busyBroker, publish func()) { b.before = publish },
+		"after that":                func(b *busyBroker, publish func()) { b.after = publish },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				b := &busyBroker{Broker: remembering(2), before: func() {}, after: func() {}}
+				s := serveMemory(t, pubsub.WithBroker(b))
+				s.publishNumbers("kept.a", 1, 10)
+				times(b, func() {
+					for i := 11; i <= 20; i++ {
+						_, err := b.Publish(t.Context(), &pubsub.Message{Topic: "kept.a", Data: fmt.Append(nil, i)})
+						require.NoError(t, err)
+					}
+				})
+				p := s.peer()
+				opened, err := p.open(proto.Opening{Number: 1, Filter: "kept.a"})
+				require.NoError(t, err)
+				require.Equal(t, uint64(10), opened.Offset)
+				s.publishNumbers("kept.a", 21, 30)
+				require.Equal(t, with("started at 10", at("kept.a", 11, 30)), p.take())
+				stats := s.Statistics()
+				require.Zero(t, stats.NotRecovered+stats.Recovered+stats.Dropped)
+			})
+		})
+	}
 }
 
 // What is published during a replay comes behind it, in order and once, however small
