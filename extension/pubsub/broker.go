@@ -69,12 +69,14 @@ type Broker interface {
 	Watch(filter string, w Watcher) (stop func(), err error)
 
 	// Read returns messages from history, oldest first, at most max of them, which is
-	// 1 or more. What was accepted before Read is called is among them.
+	// 1 or more. What was accepted before Read is called is among them, or Lost says that
+	// it may not be, such as when it is removed while Read is at it.
 	Read(ctx context.Context, filter string, from Start, max int) (Page, error)
 
 	// Join makes the caller a member of a queue group. Each message to a topic that
 	// filter matches, published after it has returned, goes to one member of each
-	// group, and what a member gets the first time it gets in the order of Watch. A
+	// group, and what a member gets the first time it gets in the order of Watch, but for
+	// what had to wait for room at another Broker, which may come late. A
 	// group is known by its filter and its name, in the whole cluster. leave returns
 	// when m is not called any more; what m has is given to others at once if the group
 	// is one with acknowledgement. leave must not be called from m, and may be called
@@ -85,7 +87,8 @@ type Broker interface {
 	Join(filter, group string, o GroupOptions, m Member) (leave func(), err error)
 
 	// Announce has data received by all who Hear in the cluster when it is called,
-	// the caller too, in order per sender. Nobody changes data afterwards. It is for
+	// the caller too, in order per sender; an answer may be heard before what it
+	// answers, by others than who gave it. Nobody changes data afterwards. It is for
 	// what need not be kept: presence. fn is called one at a time, and may use the
 	// Broker. stop returns when fn is not called any more; it must not be called from
 	// fn, and may be called again.

@@ -255,7 +255,7 @@ func (c *Client) started(s *Subscription, recovered bool) {
 	if !recovered {
 		s.unrecovered.Add(1)
 	}
-	s.live = true
+	s.live, s.paused = true, false
 	s.event(Event{Kind: EventStarted, Recovered: recovered})
 }
 
@@ -286,6 +286,14 @@ func (c *Client) down(s *Subscription, err error) {
 func (c *Client) interrupted(s *Subscription, err error) {
 	if s.live {
 		s.live = false
+		s.pause(err)
+	}
+}
+
+// pause tells that nothing comes, once until it goes on. Guarded by client.mu.
+func (s *Subscription) pause(err error) {
+	if !s.paused {
+		s.paused = true
 		s.event(Event{Kind: EventInterrupted, Err: err})
 	}
 }

@@ -191,7 +191,7 @@ func (c *Client) noted(s *Subscription, n *proto.Noted, size int) {
 		s.missed.Add(n.Count)
 		s.event(Event{Kind: EventGap, Missed: n.Count})
 	case proto.NoteInterrupted:
-		s.event(Event{Kind: EventInterrupted, Err: noteError(n)})
+		s.pause(noteError(n))
 	case proto.NoteResumed:
 		if n.Epoch != "" && n.Epoch != s.position.Epoch {
 			s.position = Position{Epoch: n.Epoch, Offset: n.Offset}
@@ -199,6 +199,7 @@ func (c *Client) noted(s *Subscription, n *proto.Noted, size int) {
 		if !n.Recovered {
 			s.unrecovered.Add(1)
 		}
+		s.paused = false
 		s.event(Event{Kind: EventResumed, Recovered: n.Recovered})
 	case proto.NoteJoined, proto.NoteLeft:
 		kind := EventJoined

@@ -226,6 +226,38 @@ func TestClientNotesMoveThePosition(t *testing.T) {
 	})
 }
 
+// A server that did not reach its Broker and then ends a subscription, since something was
+// lost, has interrupted it once.
+func TestAnInterruptionIsToldOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScript(t)
+		s.startsAt("e", 2, true)
+		c := s.client()
+		var d diary
+		_, err := c.SubscribeWith(within(t), "t", d.message, pubsub.OnEvent(d.event))
+		require.NoError(t, err)
+		s.tell(proto.Noted{Number: 1, Kind: proto.NoteInterrupted, Code: 14, Text: "away"})
+		s.startsAt("e", 5, false)
+		s.tell(proto.Noted{Number: 1, Kind: proto.NoteEnded, Code: 14, Text: "lost"})
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{"started true", "interrupted", "started false"}, d.take())
+	})
+	bubble(t, func(t *testing.T) {
+		s := newScript(t)
+		s.startsAt("e", 2, true)
+		c := s.client()
+		var d diary
+		_, err := c.SubscribeWith(within(t), "t", d.message, pubsub.OnEvent(d.event))
+		require.NoError(t, err)
+		for range 2 {
+			s.tell(proto.Noted{Number: 1, Kind: proto.NoteInterrupted})
+			s.tell(proto.Noted{Number: 1, Kind: proto.NoteInterrupted})
+			s.tell(proto.Noted{Number: 1, Kind: proto.NoteResumed, Recovered: true})
+		}
+		require.Equal(t, []string{"started true", "interrupted", "resumed true", "interrupted", "resumed true"}, d.take())
+	})
+}
+
 // Cuts at any byte, of any connection: each message once and in order.
 func TestClientSurvivesCutsAnywhere(t *testing.T) {
 	for seed := range 40 {

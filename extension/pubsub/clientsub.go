@@ -46,6 +46,7 @@ type Subscription struct {
 	accepted bool      // it was once
 	noted    bool      // it has started once
 	live     bool      // messages come
+	paused   bool      // it was told that nothing comes, and not that it goes on
 	claimed  bool      // it is about to be opened again
 	dropped  bool      // something that came for it could not be handled, before the answer
 	since    time.Time // when it was opened

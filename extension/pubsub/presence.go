@@ -18,8 +18,11 @@ import (
 // one has ended, wherever they are.
 type presence struct {
 	// Set by newPresence, never changed.
-	server *Server
-	id     string // of the server, among those of the Broker
+	server    *Server
+	id        string // of the server, among those of the Broker
+	deadAfter time.Duration
+
+	beginning sync.Mutex // held while begin calls the Broker
 
 	// Guarded by mu, under which subscriptions are told, and nothing of the Broker is
 	// called.
@@ -59,12 +62,13 @@ type presenceWatch struct {
 
 func newPresence(s *Server, id string) *presence {
 	return &presence{
-		server:  s,
-		id:      id,
-		places:  make(map[string]*place),
-		watches: make(map[string]*presenceWatch),
-		here:    make(map[*subscription]struct{}),
-		nodes:   make(map[string]*presenceNode),
+		server:    s,
+		id:        id,
+		deadAfter: s.settings.deadAfter,
+		places:    make(map[string]*place),
+		watches:   make(map[string]*presenceWatch),
+		here:      make(map[*subscription]struct{}),
+		nodes:     make(map[string]*presenceNode),
 	}
 }
 

@@ -119,9 +119,9 @@ func TestManyJoinsAreBounded(t *testing.T) {
 }
 
 // cluster is servers of one Broker.
-func cluster(t *testing.T, n int, b pubsub.Broker) (all []*served) {
+func cluster(t *testing.T, n int, b pubsub.Broker, opts ...pubsub.Option) (all []*served) {
 	for range n {
-		all = append(all, serveMemory(t, pubsub.WithBroker(b)))
+		all = append(all, serveMemory(t, append(opts, pubsub.WithBroker(b))...))
 	}
 	synctest.Wait()
 	return all
@@ -230,6 +230,45 @@ func TestPresenceGetsOverLostAnnouncements(t *testing.T) {
 		got := watcher.take()
 		require.Len(t, got, 1+3+3+3)
 		require.Equal(t, []string{"started", "joined heard  of a"}, got[:2])
+	})
+}
+
+func TestHowLongAServerMayBeSilentIsAnOption(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := pubsub.NewMemoryBroker()
+		lossy, soon := &deafBroker{Broker: b}, pubsub.WithPresenceTimeout(3*time.Second)
+		one, other := cluster(t, 1, lossy, soon)[0], cluster(t, 1, b, soon)[0]
+		require.Empty(t, other.present("a"))
+		one.peer().mustOpen(proto.Opening{Number: 1, Filter: "a", MemberID: "p"})
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{"p  of a"}, other.present("a"))
+		lossy.deaf.Store(true)
+		time.Sleep(1500 * time.Millisecond)
+		require.Equal(t, []string{"p  of a"}, other.present("a"))
+		time.Sleep(3 * time.Second)
+		require.Empty(t, other.present("a"))
+	})
+}
+
+// hardOfHearing takes its time to hear.
+type hardOfHearing struct {
+	pubsub.Broker
+	heard chan struct{}
+}
+
+func (b *hardOfHearing) Hear(fn func([]byte)) (func(), error) {
+	<-b.heard
+	return b.Broker.Hear(fn)
+}
+
+func TestStoppingDoesNotWaitForABrokerThatIsSlowToHear(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		slow := &hardOfHearing{Broker: pubsub.NewMemoryBroker(), heard: make(chan struct{})}
+		s := serveMemory(t, pubsub.WithBroker(slow))
+		synctest.Wait()
+		require.Zero(t, s.Statistics().Present)
+		s.Stop()
+		close(slow.heard)
 	})
 }
 

@@ -14,10 +14,6 @@ import (
 // count when AnnounceAlive of that revision follows.
 
 const (
-	// aliveEvery is how often a server with members says that it is alive.
-	aliveEvery = 5 * time.Second
-	// deadAfter is after how long a silent server counts as gone.
-	deadAfter = 15 * time.Second
 	// pieceBytes is about how long an announcement becomes.
 	pieceBytes = 64 << 10
 	// maxOutbox is how many announcements wait; instead of more all members are
@@ -46,16 +42,38 @@ type presenceOutbox struct {
 	sending bool
 }
 
+// aliveEvery is how often a server with members says that it is alive.
+func (p *presence) aliveEvery() time.Duration { return p.deadAfter / 3 }
+
 // begin hears and asks the others who is there. It is done once.
 func (p *presence) begin() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.begun || p.ended || p.server.owned { // a Broker of our own has no other servers
+	p.beginning.Lock()
+	defer p.beginning.Unlock()
+	if !p.mayBegin() {
 		return nil
 	}
 	unhear, err := p.server.broker.Hear(p.hear)
 	if err != nil {
 		return err
+	}
+	if !p.began(unhear) {
+		unhear()
+	}
+	return nil
+}
+
+func (p *presence) mayBegin() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.begun && !p.ended && !p.server.owned // a Broker of our own has no other servers
+}
+
+// began reports false if the server has ended meanwhile.
+func (p *presence) began(unhear func()) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return false
 	}
 	p.begun, p.unhear = true, unhear
 	p.post(proto.Announced{Kind: proto.AnnounceWanted})
@@ -63,7 +81,7 @@ func (p *presence) begin() error {
 		p.postAll()
 	}
 	p.tickLater()
-	return nil
+	return true
 }
 
 // end tells the others that this server is gone.
@@ -223,7 +241,7 @@ func (p *presence) heard(a *proto.Announced) {
 // ask asks a server for all its members, because something of it was missed.
 func (p *presence) ask(server string, n *presenceNode) {
 	n.known, n.pieces = false, nil
-	if time.Since(n.asked) < aliveEvery {
+	if time.Since(n.asked) < p.aliveEvery() {
 		return
 	}
 	n.asked = time.Now()
@@ -280,7 +298,7 @@ func (p *presence) forget(server string) {
 // tickLater has tick called if there is something to be done now and then.
 func (p *presence) tickLater() {
 	if p.begun && !p.ended && p.ticking == nil && (len(p.here) > 0 || len(p.nodes) > 0) {
-		p.ticking = time.AfterFunc(aliveEvery, p.tick)
+		p.ticking = time.AfterFunc(p.aliveEvery(), p.tick)
 	}
 }
 
@@ -293,7 +311,7 @@ func (p *presence) tick() {
 		p.post(proto.Announced{Kind: proto.AnnounceAlive, Revision: p.revision})
 	}
 	for server, n := range p.nodes {
-		if time.Since(n.heard) >= deadAfter {
+		if time.Since(n.heard) >= p.deadAfter {
 			p.forget(server)
 		}
 	}

@@ -219,7 +219,7 @@ func TestAuthOfStreams(t *testing.T) {
 			before := handled
 			s, err := p.Client.OpenStream(t.Context(), c.method)
 			require.NoError(t, err)
-			require.NoError(t, s.Send("hello"))
+			s.Send("hello") // or a refusal was quicker, which Recv tells
 			var text string
 			switch err = s.Recv(&text); {
 			case c.code == arpc.CodeOK:

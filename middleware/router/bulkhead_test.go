@@ -234,7 +234,7 @@ func TestBulkheadOfStreams(t *testing.T) {
 		open := func() *arpc.Stream {
 			s, err := p.Client.OpenStream(t.Context(), "/echo")
 			require.NoError(t, err)
-			require.NoError(t, s.Send("hello"))
+			s.Send("hello") // or a refusal was quicker, which Recv tells
 			synctest.Wait()
 			return s
 		}
