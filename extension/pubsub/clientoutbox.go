@@ -18,12 +18,18 @@ type outbox struct {
 	open   atomic.Bool // there is a connection, to a server that takes batches
 
 	mu      sync.Mutex
-	batch   []byte // a Batch
-	count   int    // messages in it
-	spare   []byte // memory of the batch before
+	batch   *batch // nil: nothing waits
 	sending bool
 	moved   chan struct{} // closed when there is room again, or all is sent; nil: nobody waits
 }
+
+// batch is the body of a Batch, and how many messages are in it.
+type batch struct {
+	body  []byte
+	count int
+}
+
+var batchPool = sync.Pool{New: func() any { return &batch{body: make([]byte, 0, maxBatch+2*maxBatched)} }}
 
 const (
 	// maxBatch is how many bytes a batch has at most, but for its last message. Who
@@ -41,13 +47,16 @@ func (o *outbox) takes(p *proto.Publication[string]) bool {
 // post sends a message, soon. It waits while others have a full batch under way.
 func (o *outbox) post(ctx context.Context, p *proto.Publication[string]) error {
 	o.mu.Lock()
-	for len(o.batch) >= maxBatch {
+	for o.batch != nil && len(o.batch.body) >= maxBatch {
 		if err := o.wait(ctx); err != nil {
 			return err
 		}
 	}
-	o.batch = p.AppendToBatch(o.batch)
-	o.count++
+	if o.batch == nil {
+		o.batch = batchPool.Get().(*batch)
+	}
+	o.batch.body = p.AppendToBatch(o.batch.body)
+	o.batch.count++
 	if !o.sending {
 		o.sending = true
 		go o.send()
@@ -87,38 +96,34 @@ func (o *outbox) wait(ctx context.Context) error {
 
 // send sends batch after batch until there is none.
 func (o *outbox) send() {
-	for body, count := o.take(); count > 0; body, count = o.take() {
-		o.sendBatch(body, count)
+	for b := o.take(); b != nil; b = o.take() {
+		o.sendBatch(b)
+		b.body, b.count = b.body[:0], 0
+		batchPool.Put(b)
 	}
 }
 
 // take returns what is to be sent next. If it is nothing nobody sends any more.
-func (o *outbox) take() (body []byte, count int) {
+func (o *outbox) take() *batch {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.moved != nil {
 		close(o.moved)
 		o.moved = nil
 	}
-	body, count = o.batch, o.count
-	if o.sending = count > 0; !o.sending {
-		if cap(o.batch)+cap(o.spare) > maxBatched {
-			o.batch, o.spare = nil, nil
-		}
-		return nil, 0
-	}
-	o.batch, o.count, o.spare = o.spare[:0], 0, body
-	return body, count
+	b := o.batch
+	o.batch, o.sending = nil, b != nil
+	return b
 }
 
-func (o *outbox) sendBatch(body []byte, count int) {
-	method := proto.Batch
-	if count == 1 {
+func (o *outbox) sendBatch(b *batch) {
+	method, body := proto.Batch, b.body
+	if b.count == 1 {
 		method, body = proto.Send, proto.LoneOfBatch(body)
 	}
 	if o.client.NotifyWith(o.client.life, method, body) != nil {
-		o.client.stats.unsent.Add(uint64(count))
+		o.client.stats.unsent.Add(uint64(b.count))
 		return
 	}
-	o.client.stats.published.Add(uint64(count))
+	o.client.stats.published.Add(uint64(b.count))
 }
