@@ -22,6 +22,7 @@ type call struct {
 	rsp      any
 	codec    codec.Codec
 	wantMeta bool // the caller wants the metadata of the response
+	shared   bool // rsp has the memory of the request, which may still be written
 	seq      uint64
 
 	// Guarded by conn.mu while the call is in the table.
@@ -54,7 +55,7 @@ func (p *callPool) get(method string, rsp any, cd codec.Codec) *call {
 // put takes a finished call back whose token was taken.
 func (p *callPool) put(k *call) {
 	k.rsp, k.codec, k.err, k.encoded, k.seq, k.deadline = nil, nil, nil, false, 0, 0
-	k.metadata, k.wantMeta = nil, false
+	k.metadata, k.wantMeta, k.shared = nil, false, false
 	if cap(k.payload) > maxPooled {
 		k.payload = nil
 	}
@@ -80,7 +81,7 @@ func (k *call) answer(h wire.Header, meta *wire.Meta, data []byte) {
 	switch {
 	case h.Flag&wire.FlagError != 0:
 		k.err = remoteErrorOf(meta, data)
-	case decodesInPlace(k.rsp):
+	case decodesInPlace(k.rsp) && !k.shared:
 		k.err = decode(nil, data, k.rsp)
 	default:
 		k.payload, k.encoded = append(k.payload[:0], data...), true
@@ -315,6 +316,7 @@ func (t *callTable) takeExpired(now int64) (expired []*call, next int64) {
 func (c *conn) roundTrip(ctx context.Context, o *outgoing, rsp any, info *callInfo) error {
 	k := c.handler.calls.get(o.method, rsp, c.client.Codec)
 	k.wantMeta = info.response != nil
+	k.shared = len(o.payload.b) >= largeBody && sharesMemory(rsp, o.payload.b)
 	o.call = k
 	mark := c.mark.Load()
 	err := c.send(ctx, o)

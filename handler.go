@@ -14,7 +14,9 @@ import (
 	"github.com/arpc-go/arpc/internal/wire"
 )
 
-// HandlerFunc handles a request, a notification, or the outcome of CallAsync.
+// HandlerFunc handles a request, a notification, or the outcome of CallAsync. What it
+// does to its goroutine it has to undo, such as runtime.LockOSThread: others run there
+// after it.
 type HandlerFunc func(*Context)
 
 // StreamHandlerFunc handles a stream that the peer opened. The stream is

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"reflect"
 	"sync"
 
 	"github.com/arpc-go/arpc/codec"
@@ -141,6 +142,19 @@ func decodesInPlace(v any) bool {
 		return true
 	}
 	return false
+}
+
+// sharesMemory reports whether v is a buffer that b is in. A peer may answer before it
+// has all of a request.
+func sharesMemory(v any, b []byte) bool {
+	buffer, ok := v.(*bytes.Buffer)
+	if !ok {
+		return false
+	}
+	rest := buffer.Bytes()
+	end := reflect.ValueOf(rest).Pointer() + uintptr(cap(rest))
+	start := reflect.ValueOf(b).Pointer()
+	return start < end && start+uintptr(len(b)) > end-uintptr(buffer.Cap())
 }
 
 // publicText is what the peer gets to read of err.

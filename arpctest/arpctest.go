@@ -15,7 +15,8 @@
 //	}
 //
 // A pair over [Memory] may be made inside a testing/synctest bubble: timeouts,
-// keepalive and back-off then run on the fake clock of the bubble.
+// keepalive and back-off then run on the fake clock of the bubble. A connection is not
+// to be used in a bubble that it was not made in.
 package arpctest
 
 import (

@@ -57,6 +57,9 @@ func isElsewhere(dir string) bool {
 	return err == nil
 }
 
+// elsewhere is the code that needs other modules, which check it.
+var elsewhere = []string{"go nats"}
+
 // What all documents take for granted is in testdata/assumed.go, and what one alone
 // does in a file of its name.
 func TestGoInDocumentsCompiles(t *testing.T) {
@@ -68,7 +71,7 @@ func TestGoInDocumentsCompiles(t *testing.T) {
 		if _, err := os.Stat(own); err == nil {
 			assumed = append(assumed, own)
 		}
-		checked, problems := checker.Check(snippet.Document{Path: path, Sides: map[string][]string{"go": assumed}})
+		checked, problems := checker.Check(snippet.Document{Path: path, Sides: map[string][]string{"go": assumed}, Elsewhere: elsewhere})
 		for _, problem := range problems {
 			t.Errorf("%v (what is taken for granted: %s, %s)", problem, assumed[0], own)
 		}

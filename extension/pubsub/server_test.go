@@ -1,6 +1,7 @@
 package pubsub_test
 
 import (
+	"bytes"
 	"context"
 	"testing"
 	"time"
@@ -161,4 +162,20 @@ func TestOptionsThatMakeNoSenseAreReported(t *testing.T) {
 		require.Equal(t, err, s.ServeTLS(arpctest.ListenMemory(), nil))
 		s.Stop()
 	}
+}
+
+// A buffer may be used again when Publish has returned.
+func TestServerPublishesWhatABufferHeld(t *testing.T) {
+	b := remembering(10)
+	inBubble(t, func(t *testing.T) {
+		s := serveMemory(t, pubsub.WithBroker(b))
+		buf := bytes.NewBufferString("first")
+		require.NoError(t, s.Publish("kept.a", buf))
+		buf.Reset()
+		buf.WriteString("again")
+		require.NoError(t, s.Publish("kept.a", buf))
+		page, err := b.Read(t.Context(), "kept.a", pubsub.Start{Kind: pubsub.StartAll}, 10)
+		require.NoError(t, err)
+		require.Equal(t, "first", string(page.Messages[0].Data))
+	})
 }

@@ -58,7 +58,7 @@ func (s *Server) newMessage(topic string, v any, opts []PublishOption) (*Message
 		return nil, err
 	}
 	switch v.(type) {
-	case []byte, *[]byte:
+	case []byte, *[]byte, *bytes.Buffer:
 		data = bytes.Clone(data) // the caller may reuse it
 	}
 	return &Message{Topic: topic, Data: data, Time: time.Now(), Key: p.key, ID: p.id}, nil

@@ -21,6 +21,7 @@ type session struct {
 
 	pump pump
 
+	ending       sync.Mutex // held while subscriptions end, so that who comes second waits
 	authFailures atomic.Int32
 	queued       atomic.Int64 // bytes in the queues of all subscriptions
 
@@ -99,6 +100,8 @@ func (s *session) end() {
 // endAll ends all subscriptions, because of an error that the peer is told, or nil.
 // Nothing is opened afterwards.
 func (s *session) endAll(because error) {
+	s.ending.Lock()
+	defer s.ending.Unlock()
 	s.mu.Lock()
 	all := s.byFilter
 	s.leaving, s.byFilter, s.byNumber = true, nil, nil

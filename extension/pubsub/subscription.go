@@ -31,9 +31,8 @@ type subscription struct {
 
 	reading reading // owned by open, then by begin or what it starts
 
-	holds bool // nothing is to be read: messages wait until it is live; set before it is attached
-	at    int  // index in fan.subscriptions, guarded by fan.mu
-	told  bool // it is in slowWatch.told, guarded by slowWatch.mu
+	at   int  // index in fan.subscriptions, guarded by fan.mu
+	told bool // it is in slowWatch.told, guarded by slowWatch.mu
 
 	// Guarded by mu, under which nothing of the Broker is called.
 	mu       sync.Mutex
@@ -42,10 +41,13 @@ type subscription struct {
 	pumped   bool // the pump pushes, and nobody else
 	window   bounds
 	queue    queue.Queue[entry]
-	counted  int           // bytes of it in session.queued
-	behind   uint64        // live messages up to this offset were replayed
-	seen     uint64        // the last live message while it was not live
-	first    uint64        // the first of those that wait until it is, 0: none
+	counted  int    // bytes of it in session.queued
+	behind   uint64 // live messages up to this offset were replayed
+	seen     uint64 // the last live message while it was not live
+	holds    bool   // nothing is to be read: live messages are held until it is live
+	first    uint64 // the first of those, 0: there was none
+	held     []heldMessage
+	heldSize int           // bytes in held
 	sent     uint64        // messages
 	unread   uint64        // messages from history that the peer cannot get
 	slow     bool          // since the queue was full, until it is empty
@@ -65,6 +67,12 @@ const (
 	halted // about to end: they are lost
 	ended
 )
+
+// heldMessage waits until a subscription that reads nothing is live.
+type heldMessage struct {
+	entry
+	key string
+}
 
 // entry is what waits for a subscription.
 type entry struct {
@@ -121,6 +129,9 @@ func (s *subscription) beginWithHeld() {
 	defer s.mu.Unlock()
 	if s.first != 0 {
 		s.reading.startBefore(s.first)
+	}
+	if s.holds {
+		s.behind = s.reading.page.Next.Offset
 	}
 }
 
@@ -182,21 +193,26 @@ func (s *subscription) deliver(f *forms) {
 	case s.state == live && offset != 0 && offset <= s.behind:
 		// It was replayed.
 	case s.state == opening && offset != 0 && !s.old:
-		s.seen = offset
-		if s.holds {
-			s.hold(offset, frame, f.message)
-		} // else it will be read
+		s.seen = offset // it will be read, unless it is held
+		if s.holds && offset > s.behind {
+			s.hold(offset, frame, keyOf(f.message))
+		}
 	case s.takes():
 		s.send(frame, keyOf(f.message))
 	}
 }
 
-// hold has a message wait until the subscription is live. Guarded by mu.
-func (s *subscription) hold(offset uint64, frame entry, m *Message) {
+// hold has a message wait until the subscription is live. When there are more than its
+// window takes at once all are read from history instead. Guarded by mu.
+func (s *subscription) hold(offset uint64, e entry, key string) {
 	if s.first == 0 {
 		s.first = offset
 	}
-	s.send(frame, keyOf(m))
+	s.held, s.heldSize = append(s.held, heldMessage{e, key}), s.heldSize+e.size
+	messages, bytes := s.queue.Messages()
+	if messages+len(s.held) > s.window.messages || bytes+s.heldSize > s.window.bytes {
+		s.holds, s.held = false, nil
+	}
 }
 
 // takes reports whether messages are for the subscription at all. Guarded by mu.

@@ -214,5 +214,9 @@ func (s *subscription) caughtUp() bool {
 	s.state, s.behind = live, r.page.Next.Offset
 	s.reading = reading{}
 	s.drain()
+	for _, m := range s.held {
+		s.send(m.entry, m.key)
+	}
+	s.held = nil
 	return true
 }

@@ -139,6 +139,54 @@ func TestNothingNewIsMissedWhileASubscriptionIsOpened(t *testing.T) {
 	}
 }
 
+// When more comes while it is opened than its window takes, it is read from history,
+// and no policy applies.
+func TestWhatIsHeldWhileASubscriptionIsOpenedIsBounded(t *testing.T) {
+	for _, policy := range []int{proto.PolicyBlock, proto.PolicyDropOldest, proto.PolicyDropNewest, proto.PolicyDisconnect} {
+		for _, window := range []int{2, wide} {
+			t.Run(fmt.Sprint(policy, " ", window), func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					b := &busyBroker{Broker: remembering(1000), before: func() {}, after: func() {}}
+					s := serveMemory(t, pubsub.WithBroker(b))
+					b.after = func() {
+						for i := 1; i <= 10; i++ {
+							require.NoError(t, s.Publish("kept.a", fmt.Sprint(i)))
+						}
+					}
+					p := s.peer()
+					p.mustOpen(proto.Opening{Number: 1, Filter: "kept.a", QueueMessages: 2, Policy: policy, WindowMessages: window, WindowBytes: wide})
+					got := p.take()
+					p.consume(1, wide)
+					got = append(got, p.take()...)
+					want := with("started", at("kept.a", 1, 10))
+					if window == 2 {
+						want = with("started", replayed("kept.a", 1, 10))
+					}
+					require.Equal(t, want, got)
+					require.Zero(t, s.Statistics().Dropped)
+				})
+			})
+		}
+	}
+}
+
+// What a Broker delivers late, when the start of a subscription is known, is not for it.
+func TestWhatWasPublishedBeforeTheStartIsNotSent(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := &brokenBroker{Broker: remembering(1000)}
+		s := serveMemory(t, pubsub.WithBroker(b))
+		s.publishNumbers("kept.a", 1, 10)
+		late := func(offset uint64) {
+			b.watchers[0].Deliver(&pubsub.Message{Topic: "kept.a", Offset: offset, Data: []byte("late")})
+		}
+		p := s.peer()
+		p.mustOpen(proto.Opening{Number: 1, Filter: "kept.a"})
+		late(10)
+		s.publishNumbers("kept.a", 11, 11)
+		require.Equal(t, with("started at 10", at("kept.a", 11, 11)), p.take())
+	})
+}
+
 // What is published during a replay comes behind it, in order and once, however small
 // the window is, and messages without history do not get lost in between.
 func TestNothingIsMissingOrDoubledBetweenReplayAndLive(t *testing.T) {

@@ -140,3 +140,11 @@ func TestWhatIsAssumedMustBeSound(t *testing.T) {
 	require.Len(t, problems, 1)
 	require.ErrorContains(t, problems[0], "no such file")
 }
+
+func TestCodeThatAnotherModuleChecksIsLeftAlone(t *testing.T) {
+	doc := filepath.Join(t.TempDir(), "doc.md")
+	require.NoError(t, os.WriteFile(doc, []byte("```go other\nnobody()\n```\n"), 0o600))
+	checked, problems := snippet.NewChecker(".").Check(snippet.Document{Path: doc, Elsewhere: []string{"go other"}})
+	require.Empty(t, problems)
+	require.Zero(t, checked)
+}
