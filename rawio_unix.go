@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/arpc-go/arpc/internal/socket"
 )
 
 // rawConn reads and writes a socket without waiting, which net.Conn cannot:
@@ -23,26 +25,18 @@ type rawConn struct {
 	readErr  error
 	pollEnd  time.Time // of WithBusyPoll
 
-	// Owned by the flusher.
-	writeOnce func(fd uintptr) bool
-	out       []byte
-	wrote     int
-	writeErr  error
+	writer socket.Writer // owned by the flusher
 }
 
 // rawOf returns nil for connections that are not sockets.
 func rawOf(nc net.Conn) *rawConn {
-	switch nc.(type) {
-	case *net.TCPConn, *net.UnixConn:
-	default:
-		return nil
-	}
-	rc, err := nc.(syscall.Conn).SyscallConn()
-	if err != nil {
+	rc := socket.Of(nc)
+	if rc == nil {
 		return nil
 	}
 	raw := &rawConn{rc: rc}
-	raw.readOnce, raw.writeOnce = raw.tryReadFD, raw.tryWriteFD // once, not per read
+	raw.readOnce = raw.tryReadFD // once, not per read
+	raw.writer.Init(rc)
 	return raw
 }
 
@@ -100,32 +94,4 @@ func (raw *rawConn) looksAgain() bool {
 }
 
 // tryWrite writes what the socket takes at once, which may be nothing.
-func (raw *rawConn) tryWrite(b []byte) (int, error) {
-	raw.out, raw.wrote, raw.writeErr = b, 0, nil
-	err := raw.rc.Write(raw.writeOnce)
-	raw.out = nil
-	if err != nil {
-		return 0, err
-	}
-	return raw.wrote, raw.writeErr
-}
-
-func (raw *rawConn) tryWriteFD(fd uintptr) bool {
-	for raw.wrote < len(raw.out) {
-		n, err := syscall.Write(int(fd), raw.out[raw.wrote:])
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-			return true
-		case err != nil:
-			raw.writeErr = os.NewSyscallError("write", err)
-			return true
-		}
-		raw.wrote += n
-		if n == 0 {
-			return true
-		}
-	}
-	return true
-}
+func (raw *rawConn) tryWrite(b []byte) (int, error) { return raw.writer.TryWrite(b) }

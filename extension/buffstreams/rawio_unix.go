@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"github.com/arpc-go/arpc/internal/socket"
 )
 
 // rawConn reads and writes a socket without waiting, which net.Conn cannot: so an
@@ -21,28 +23,21 @@ type rawConn struct {
 	readErr  error
 
 	// Owned by the flusher.
-	writeOnce func(fd uintptr) bool
-	out       []byte
-	wrote     int
-	writeErr  error
-	peekOnce  func(fd uintptr)
-	peeked    [1]byte
-	closed    bool
+	writer   socket.Writer
+	peekOnce func(fd uintptr)
+	peeked   [1]byte
+	closed   bool
 }
 
 // rawOf returns nil for connections that are not sockets.
 func rawOf(nc net.Conn) *rawConn {
-	switch nc.(type) {
-	case *net.TCPConn, *net.UnixConn:
-	default:
-		return nil
-	}
-	rc, err := nc.(syscall.Conn).SyscallConn()
-	if err != nil {
+	rc := socket.Of(nc)
+	if rc == nil {
 		return nil
 	}
 	raw := &rawConn{rc: rc}
-	raw.readOnce, raw.writeOnce, raw.peekOnce = raw.readFD, raw.writeFD, raw.peekFD // once, not per use
+	raw.readOnce, raw.peekOnce = raw.readFD, raw.peekFD // once, not per use
+	raw.writer.Init(rc)
 	return raw
 }
 
@@ -78,34 +73,7 @@ func (raw *rawConn) readFD(fd uintptr) bool {
 }
 
 // tryWrite writes what the socket takes at once, which may be nothing.
-func (raw *rawConn) tryWrite(b []byte) (int, error) {
-	raw.out, raw.wrote, raw.writeErr = b, 0, nil
-	err := raw.rc.Write(raw.writeOnce)
-	raw.out = nil
-	if err != nil {
-		return 0, err
-	}
-	return raw.wrote, raw.writeErr
-}
-
-func (raw *rawConn) writeFD(fd uintptr) bool {
-	for raw.wrote < len(raw.out) {
-		n, err := syscall.Write(int(fd), raw.out[raw.wrote:])
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-			return true
-		case err != nil:
-			raw.writeErr = os.NewSyscallError("write", err)
-			return true
-		case n == 0:
-			return true
-		}
-		raw.wrote += n
-	}
-	return true
-}
+func (raw *rawConn) tryWrite(b []byte) (int, error) { return raw.writer.TryWrite(b) }
 
 // peerClosed reports whether the peer has ended the connection and nothing of it
 // is left to be read. It does not disturb a reader that waits.
