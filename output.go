@@ -18,9 +18,12 @@ const (
 	// largeBody is the size in bytes from which a body is written from where
 	// it lies instead of through the output buffer. See BenchmarkLargeBody.
 	largeBody = 64 << 10
+	// fewBytes is how many are worth a write of their own, while others may add
+	// to them.
+	fewBytes = 2 << 10
 	// flushRounds is how often a flushing caller writes what others added
 	// before it leaves the rest to a goroutine.
-	flushRounds = 4
+	flushRounds = 8
 	// deferLimit is how many bytes the reader gathers before it writes.
 	deferLimit = 256 << 10
 	// replyReserve is by how many bytes the replies that the engine makes

@@ -55,7 +55,7 @@ func (raw *rawConn) tryReadFD(fd uintptr) bool {
 	atWork := &raw.reader.conn.atWork
 	atWork.Store(true) // before the bytes leave the socket
 	for {
-		n, err := syscall.Read(int(fd), raw.reader.space())
+		n, err := socket.Read(fd, raw.reader.space())
 		switch {
 		case err == syscall.EINTR:
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -96,13 +97,19 @@ func (c *conn) writeNow(buf *buffer, tail []byte) (n int, ok bool) {
 }
 
 // wrote notes that all n bytes in hand were written, and returns what is to be
-// written next, or ends the flush.
+// written next, or ends the flush. Runnable callers add their frames first, if there
+// is little yet: BenchmarkYield.
 func (c *conn) wrote(buf *buffer, n int) *buffer {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.count(n)
 	c.keep(buf)
-	return c.takeNext()
+	if c.out.empty() || c.out.queued() >= fewBytes || c.settings.decisions.neverYield {
+		defer c.mu.Unlock()
+		return c.takeNext()
+	}
+	c.mu.Unlock()
+	runtime.Gosched()
+	return c.nextOutput()
 }
 
 // handOver leaves all but the first n bytes of buf and tail to a goroutine.

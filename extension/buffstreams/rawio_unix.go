@@ -53,7 +53,7 @@ func (raw *rawConn) read(in *incoming) (int, error) {
 // readFD reports false to be called again when the socket is readable.
 func (raw *rawConn) readFD(fd uintptr) bool {
 	for {
-		n, err := syscall.Read(int(fd), raw.in.space())
+		n, err := socket.Read(fd, raw.in.space())
 		switch {
 		case err == syscall.EINTR:
 			continue

@@ -22,6 +22,11 @@ func Of(nc net.Conn) syscall.RawConn {
 	return rc
 }
 
+// Read reads what the socket has at once, at most len(b) bytes, in a function given to
+// its RawConn. There is nothing with syscall.EAGAIN; 0 bytes without an error are the
+// end.
+func Read(fd uintptr, b []byte) (int, error) { return read(int(fd), b) }
+
 // Writer writes to a socket, for one goroutine at a time.
 type Writer struct {
 	rc    syscall.RawConn
@@ -49,7 +54,7 @@ func (w *Writer) TryWrite(b []byte) (int, error) {
 
 func (w *Writer) write(fd uintptr) bool {
 	for w.wrote < len(w.out) {
-		n, err := syscall.Write(int(fd), w.out[w.wrote:])
+		n, err := write(int(fd), w.out[w.wrote:])
 		switch {
 		case err == syscall.EINTR:
 			continue
