@@ -133,7 +133,7 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 	if c.callbackPace.slow() || c.gate != nil {
 		j := r.newJob(nil, h, frame, 0)
 		j.carry(r.values)
-		j.ctx.callback = k.callback
+		j.req.callback = k.callback
 		c.hold(len(frame))
 		r.spawn(j, false)
 		return true
@@ -146,11 +146,12 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 	if r.values != nil {
 		ctx.own().carried = r.values
 	}
-	ctx.callback = k.callback
+	s.req.callback = k.callback
 	mark := r.begin(true) // from here on the reader's state may be looked at by the watchdog
 	ctx.mark = mark
 	ctx.run()
 	ctx.end()
+	s.req.callback = nil
 	if r.finish(mark) {
 		return true
 	}
@@ -180,7 +181,7 @@ func (c *conn) finishAsync(method string, md Metadata, rsp []byte, callback func
 func (c *conn) deliver(frame []byte, callback func(*Context), err error) {
 	j := newJob(c, wire.ParseHeader(frame), frame)
 	j.req.msg.err = err
-	j.ctx.callback = callback
+	j.req.callback = callback
 	c.hold(len(frame))
 	j.run()
 }

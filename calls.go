@@ -16,24 +16,24 @@ import (
 // call is one request of ours in flight. Whoever takes it out of the table
 // finishes it, once.
 type call struct {
+	// What the reader looks at comes first, so that it is in few cache lines.
 	done     chan struct{}  // one token when it is finished; capacity 1
 	callback func(*Context) // of CallAsync; then done is not used
-	method   string
 	rsp      any
-	codec    codec.Codec
-	wantMeta bool // the caller wants the metadata of the response
-	shared   bool // rsp has the memory of the request, which may still be written
-	seq      uint64
+	err      error    // set by whoever finishes the call, as those with a star
+	wantMeta bool     // the caller wants the metadata of the response
+	shared   bool     // rsp has the memory of the request, which may still be written
+	encoded  bool     // payload holds a response *
+	payload  []byte   // the response, when the caller is to decode it *
+	metadata Metadata // *
+
+	seq    uint64
+	method string
+	codec  codec.Codec
 
 	// Guarded by conn.mu while the call is in the table.
 	offset   uint64 // where its frame starts in the connection's output
 	deadline int64  // on the connection's clock, 0: none
-
-	// Set by whoever finishes the call.
-	err      error
-	metadata Metadata
-	payload  []byte // the response, when the caller is to decode it
-	encoded  bool   // payload holds a response
 }
 
 // notSent is the offset of a call whose frame is not in the output yet.
@@ -311,26 +311,41 @@ func (t *callTable) takeExpired(now int64) (expired []*call, next int64) {
 	return expired, next
 }
 
-// roundTrip sends a request and waits for its response, the end of ctx, the
-// deadline, or the end of the connection.
-func (c *conn) roundTrip(ctx context.Context, o *outgoing, rsp any, info *callInfo) error {
+// request sends a request. Its call is in flight then, and settle waits for it: what lies
+// on the stack of a goroutine that waits is out of the caches when it goes on.
+func (c *conn) request(ctx context.Context, o *outgoing, rsp any, info *callInfo) (*call, error) {
 	k := c.handler.calls.get(o.method, rsp, c.client.Codec)
 	k.wantMeta = info.response != nil
 	k.shared = len(o.payload.b) >= largeBody && sharesMemory(rsp, o.payload.b)
 	o.call = k
 	mark := c.mark.Load()
 	err := c.send(ctx, o)
-	switch taken, _ := false, 0; {
-	case err == nil:
+	if err == nil {
 		c.aboutToWait(mark)
-		err = c.await(ctx, k)
-	case k.seq != 0:
-		if taken, _ = c.abandon(k); !taken { // somebody else has ended it, or is about to
-			<-k.done
-			err = k.result(c)
+		return k, nil
+	}
+	if k.seq != 0 {
+		if taken, _ := c.abandon(k); !taken { // somebody else has ended it, or is about to
+			return k, nil
 		}
 	}
-	if info.response != nil {
+	if k.wantMeta {
+		*info.response = nil
+	}
+	c.handler.calls.put(k)
+	return nil, err
+}
+
+// settle waits for the response to a request, the end of ctx, the deadline, or the end
+// of the connection.
+func (c *conn) settle(ctx context.Context, k *call, info *callInfo) (err error) {
+	if ctx.Done() == nil {
+		<-k.done
+		err = k.result(c)
+	} else {
+		err = c.await(ctx, k)
+	}
+	if k.wantMeta {
 		*info.response = k.metadata
 	}
 	c.handler.calls.put(k)
@@ -338,10 +353,6 @@ func (c *conn) roundTrip(ctx context.Context, o *outgoing, rsp any, info *callIn
 }
 
 func (c *conn) await(ctx context.Context, k *call) error {
-	if ctx.Done() == nil {
-		<-k.done
-		return k.result(c)
-	}
 	select {
 	case <-k.done:
 		return k.result(c)

@@ -170,6 +170,9 @@ func (c *Client) Call(method string, req, rsp any, timeout time.Duration) error 
 	if timeout <= 0 {
 		return unsent(Errorf(CodeInvalidArgument, "arpc: the timeout of a call must be positive, not %v", timeout))
 	}
+	if c.Handler.snapshot().around == nil {
+		return c.invoke(context.Background(), &noInfo, timeout, method, req, rsp)
+	}
 	return c.call(context.Background(), timeout, method, req, rsp)
 }
 
@@ -229,26 +232,41 @@ func (c *Client) invoke(ctx context.Context, info *callInfo, timeout time.Durati
 	if err := checkTarget(rsp); err != nil {
 		return unsent(err)
 	}
+	if cn := c.usable(); cn != nil && !info.idempotent { // nearly always, and all there is to it
+		k, left, err := c.requestOn(ctx, cn, info, timeout, method, req, rsp)
+		if err == nil {
+			err = cn.settle(ctx, k, info)
+		}
+		if err == nil || !c.again(err, cn, info) {
+			return err
+		}
+		timeout = left
+	}
+	return c.invokeOn(ctx, info, timeout, method, req, rsp)
+}
+
+// requestOn sends a request on a connection. It returns what is left of the timeout, too.
+func (c *Client) requestOn(ctx context.Context, cn *conn, info *callInfo, timeout time.Duration, method string, req, rsp any) (*call, time.Duration, error) {
+	var o outgoing
+	if err := c.prepare(&o, info, wire.Header{Cmd: wire.CmdRequest}, method, req); err != nil {
+		return nil, timeout, err
+	}
+	body := o.payload
+	o.timeout, o.left = timeout, timeLeft(ctx, timeout)
+	k, err := cn.request(ctx, &o, rsp, info)
+	body.release()
+	return k, o.timeout, err
+}
+
+// invokeOn sends a request on one connection after the other until it gets an
+// answer, or an error that is final.
+func (c *Client) invokeOn(ctx context.Context, info *callInfo, timeout time.Duration, method string, req, rsp any) error {
 	var o outgoing
 	if err := c.prepare(&o, info, wire.Header{Cmd: wire.CmdRequest}, method, req); err != nil {
 		return err
 	}
 	body := o.payload
 	defer body.release()
-	if cn := c.usable(); cn != nil && !info.idempotent { // nearly always, and all there is to it
-		o.timeout, o.left = timeout, timeLeft(ctx, timeout)
-		err := cn.roundTrip(ctx, &o, rsp, info)
-		if err == nil || !c.again(err, cn, info) {
-			return err
-		}
-		timeout = o.timeout
-	}
-	return c.invokeOn(ctx, info, timeout, &o, body, rsp)
-}
-
-// invokeOn sends a request on one connection after the other until it gets an
-// answer, or an error that is final.
-func (c *Client) invokeOn(ctx context.Context, info *callInfo, timeout time.Duration, o *outgoing, body payload, rsp any) error {
 	var lost error // of the first attempt of an idempotent call
 	for {
 		cn, left, err := c.acquire(ctx, timeout, info)
@@ -260,7 +278,10 @@ func (c *Client) invokeOn(ctx context.Context, info *callInfo, timeout time.Dura
 		if info.idempotent {
 			start = time.Now()
 		}
-		err = cn.roundTrip(ctx, o, rsp, info)
+		k, err := cn.request(ctx, &o, rsp, info)
+		if err == nil {
+			err = cn.settle(ctx, k, info)
+		}
 		timeout = o.timeout
 		switch {
 		case err == nil:

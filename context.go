@@ -13,8 +13,11 @@ import (
 // request is what a Context stands on: the message and whether it is answered.
 // Requests are reused; a Context keeps the generation of its own.
 type request struct {
-	state atomic.Uint64 // generation, and the bits below
-	msg   Message
+	state    atomic.Uint64 // generation, and the bits below
+	msg      Message
+	received int64          // when the message came, on the connection's clock
+	callback func(*Context) // instead of a route's handlers
+	held     int            // bytes that Detach keeps count of
 }
 
 // Bits of request.state. The generation counts above them.
@@ -42,24 +45,22 @@ type Context struct {
 
 	conn     *conn
 	rt       *route // nil in callbacks
-	callback func(*Context)
 	req      *request
 	gen      uint64 // of req
 	seq      uint64
 	mark     uint64       // under which the handler runs on the reader, 0: it does not
 	deadline int64        // of the caller, on the connection's clock, 0: none
-	received int64        // when the message came, on the connection's clock
 	sooner   atomic.Int64 // what SetTimeout made of deadline, 0: nothing
 	extra    atomic.Pointer[extras]
 	index    int32 // in rt.chain
 	cmd      byte
 	flag     byte
-	moved    bool  // detached; guarded by conn.incoming.mu
-	held     int32 // bytes that Detach keeps count of; negative: not detached
+	detached bool // this is what Detach made
 }
 
 // extras are what few handlers use of a Context, made when one does.
 type extras struct {
+	moved    bool // it was detached; guarded by conn.incoming.mu
 	values   map[any]any
 	carried  map[any]any                      // values of the message, which go with its response
 	check    func(any) error                  // of what Bind decodes, nil: none
@@ -89,10 +90,9 @@ func (ctx *Context) own() *extras {
 
 func (ctx *Context) init(c *conn, req *request, rt *route, h wire.Header, received, deadline int64) {
 	ctx.Client, ctx.Message = c.client, &req.msg
-	ctx.received, ctx.deadline = received, deadline
+	req.received, ctx.deadline = received, deadline
 	ctx.conn, ctx.rt, ctx.req, ctx.gen = c, rt, req, req.state.Load()
-	ctx.seq, ctx.cmd, ctx.flag = h.Seq, h.Command(), h.Flag
-	ctx.index, ctx.held = -1, -1
+	ctx.seq, ctx.cmd, ctx.flag, ctx.index = h.Seq, h.Command(), h.Flag, -1
 }
 
 // run calls the chain of handlers, or the callback.
@@ -108,8 +108,8 @@ func (ctx *Context) run() {
 		}
 		ctx.exited()
 	}()
-	if ctx.callback != nil {
-		ctx.callback(ctx)
+	if ctx.rt == nil {
+		ctx.req.callback(ctx)
 	} else {
 		ctx.Next()
 	}
@@ -197,8 +197,14 @@ func (ctx *Context) hasAnswered() bool {
 }
 
 // ReceivedAt returns when the message came: when its last bytes were read, whatever
-// it waited for since. Messages that came later have no earlier time.
-func (ctx *Context) ReceivedAt() time.Time { return ctx.conn.timeOf(ctx.received) }
+// it waited for since. Messages that came later have no earlier time. After the handler
+// has returned it is the zero time.
+func (ctx *Context) ReceivedAt() time.Time {
+	if !ctx.live() {
+		return time.Time{}
+	}
+	return ctx.conn.timeOf(ctx.req.received)
+}
 
 // Conn returns the connection that the message came over. Client.Conn is the newest,
 // which may be another one while the peer goes away or after a reconnect.
@@ -337,9 +343,9 @@ func (ctx *Context) send(o *outgoing) error {
 	if err != nil && errors.Is(err, errCoding) {
 		ctx.conn.replyError(o.header, o.method, err)
 	}
-	if ctx.held >= 0 {
+	if ctx.detached {
 		ctx.conn.unlist(ctx)
-		ctx.conn.release(int(ctx.held))
+		ctx.conn.release(ctx.req.held)
 		ctx.endLife()
 	}
 	return err
@@ -352,8 +358,8 @@ func (ctx *Context) send(o *outgoing) error {
 func (ctx *Context) Detach() *Context {
 	d := &Context{
 		Client: ctx.Client, Message: ctx.Message,
-		conn: ctx.conn, rt: ctx.rt, callback: ctx.callback, req: new(request), seq: ctx.seq,
-		received: ctx.received, deadline: ctx.ends(), index: aborted, cmd: ctx.cmd, flag: ctx.flag, held: -1,
+		conn: ctx.conn, rt: ctx.rt, req: new(request), seq: ctx.seq,
+		deadline: ctx.ends(), index: aborted, cmd: ctx.cmd, flag: ctx.flag,
 	}
 	if x := ctx.extra.Load(); x != nil {
 		d.own().values, d.own().carried, d.own().check = x.values, x.carried, x.check
@@ -364,14 +370,15 @@ func (ctx *Context) Detach() *Context {
 		return d
 	}
 	d.req.msg = Message{Buffer: append([]byte(nil), ctx.Message.Buffer...), values: ctx.Message.values, err: ctx.Message.err}
+	d.req.received = ctx.req.received
 	d.Message = &d.req.msg
 	switch {
 	case ctx.cmd != wire.CmdRequest:
 	case !ctx.claim(false):
 		d.req.state.Store(stateAnswered)
 	default:
-		d.held = int32(len(d.req.msg.Buffer))
-		ctx.conn.hold(len(d.req.msg.Buffer))
+		d.detached, d.req.held = true, len(d.req.msg.Buffer)
+		ctx.conn.hold(d.req.held)
 		ctx.conn.relist(ctx, d)
 	}
 	return d

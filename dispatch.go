@@ -441,7 +441,7 @@ func (r *reader) handleHere(rt *route, h wire.Header, frame []byte, deadline int
 	r.running = running{ordered: ordered, held: len(frame), pace: rt.slow, ctx: ctx}
 	acked := c.acked.Load() // while the baton is here: what came before the acknowledgement is served
 	mark := r.begin(true)
-	if !r.refusedInDrain(rt, h, acked) {
+	if !c.draining.Load() || !r.refusedInDrain(rt, h, acked) {
 		ctx.mark = mark
 		ctx.handle()
 	}

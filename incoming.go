@@ -23,7 +23,7 @@ func (c *conn) list(ctx *Context) {
 	}
 	c.incoming.mu.Lock()
 	defer c.incoming.mu.Unlock()
-	if !ctx.moved {
+	if !ctx.looked().moved {
 		c.incoming.put(ctx)
 	}
 }
@@ -39,7 +39,7 @@ func (in *incoming) put(ctx *Context) {
 func (c *conn) relist(ctx, detached *Context) {
 	c.incoming.mu.Lock()
 	defer c.incoming.mu.Unlock()
-	ctx.moved = true
+	ctx.own().moved = true
 	if c.cancels.Load() {
 		c.incoming.put(detached)
 	}

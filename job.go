@@ -123,7 +123,7 @@ func (j *job) run() {
 	c.release(len(j.req.msg.Buffer))
 	j.ctx, j.conn, j.gate = nil, nil, nil
 	j.req.msg.values, j.req.msg.err = nil, nil
-	j.req.msg.Buffer = nil
+	j.req.msg.Buffer, j.req.callback = nil, nil
 	if cap(j.memory) > stashLimit {
 		putLargeBuffer(j.memory)
 		j.memory = nil

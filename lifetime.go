@@ -79,10 +79,9 @@ func (ctx *Context) lifetime() *lifetime {
 // endLife ends the context.Context with the handler, or the answer to a detached
 // request.
 func (ctx *Context) endLife() {
-	detached := ctx.held >= 0
 	if l := ctx.looked().life.Load(); l != nil {
 		l.end(context.Canceled)
-	} else if detached {
+	} else if ctx.detached {
 		ctx.own().life.CompareAndSwap(nil, ended)
 	}
 }

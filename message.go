@@ -58,8 +58,9 @@ func newMessage(c codec.Codec, h wire.Header, method string, v any, maxBody int)
 func appendFrame(dst []byte, h wire.Header, method string, p payload) []byte {
 	h.MethodLen = byte(len(method))
 	h.BodyLen = uint32(len(method) + p.len())
-	dst = slices.Grow(dst, h.FrameLen())
-	dst = wire.AppendHeader(dst, h)
+	start := len(dst)
+	dst = slices.Grow(dst, h.FrameLen())[:start+wire.HeaderLen]
+	wire.PutHeader(dst[start:], h)
 	dst = append(dst, method...)
 	return p.appendTo(dst)
 }

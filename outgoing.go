@@ -82,17 +82,14 @@ func (o *outgoing) appendTo(dst []byte, features uint64) []byte {
 	if features&wire.FeatureMetadata == 0 || o.left <= 0 && len(o.section) == 0 {
 		return appendFrame(dst, o.header, o.method, o.payload)
 	}
-	var space [maxTimeoutField]byte
-	timeout := space[:0]
-	if o.left > 0 {
-		timeout = wire.AppendTimeout(timeout, microseconds(o.left))
-	}
 	start := len(dst)
 	dst = slices.Grow(dst, o.size())[:start+wire.HeaderLen]
 	dst = append(dst, o.method...)
-	dst = wire.AppendUvarintBody(dst, uint64(len(timeout)+len(o.section)))
-	dst = append(dst, timeout...)
-	dst = append(dst, o.section...)
+	if len(o.section) == 0 { // most of the time
+		dst = wire.AppendTimeoutSection(dst, microseconds(o.left))
+	} else {
+		dst = o.appendSection(dst)
+	}
 	dst = o.payload.appendTo(dst)
 	h := o.header
 	h.Flag |= wire.FlagMeta
@@ -100,6 +97,17 @@ func (o *outgoing) appendTo(dst []byte, features uint64) []byte {
 	h.BodyLen = uint32(len(dst) - start - wire.HeaderLen)
 	wire.PutHeader(dst[start:], h)
 	return dst
+}
+
+func (o *outgoing) appendSection(dst []byte) []byte {
+	var space [maxTimeoutField]byte
+	timeout := space[:0]
+	if o.left > 0 {
+		timeout = wire.AppendTimeout(timeout, microseconds(o.left))
+	}
+	dst = wire.AppendUvarintBody(dst, uint64(len(timeout)+len(o.section)))
+	dst = append(dst, timeout...)
+	return append(dst, o.section...)
 }
 
 // microseconds rounds up, so that the peer does not give up before us.

@@ -15,6 +15,8 @@ const (
 	// maxPooled is the capacity in bytes above which a buffer goes back to
 	// the allocator instead of a pool.
 	maxPooled = 2 << 20
+	// newBuffer is the capacity in bytes that a buffer for frames begins with.
+	newBuffer = 16 << 10
 	// largeBody is the size in bytes from which a body is written from where
 	// it lies instead of through the output buffer. See BenchmarkLargeBody.
 	largeBody = 64 << 10
@@ -48,7 +50,7 @@ type buffer struct {
 	frames int
 }
 
-var outputPool = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, 4<<10)} }}
+var outputPool = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, newBuffer)} }}
 
 func putOutput(b *buffer) {
 	if b != nil && cap(b.b) <= maxPooled {

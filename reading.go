@@ -60,7 +60,7 @@ func (s *scratch) contextFor(rt *route) *Context {
 		ctx = s.context()
 		s.again = ctx
 	}
-	ctx.mark, ctx.moved = 0, false
+	ctx.mark = 0
 	ctx.sooner.Store(0)
 	ctx.extra.Store(nil)
 	return ctx

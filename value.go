@@ -10,7 +10,7 @@ import (
 	"github.com/arpc-go/arpc/codec"
 )
 
-// payload is an encoded value: bytes or a string, whichever spares a copy.
+// payload is an encoded value: bytes or a string, whichever spares a copy, never both.
 type payload struct {
 	b   []byte
 	s   string
@@ -34,7 +34,10 @@ func (p payload) release() {
 func (p payload) len() int { return len(p.b) + len(p.s) }
 
 func (p payload) appendTo(dst []byte) []byte {
-	return append(append(dst, p.b...), p.s...)
+	if len(p.s) > 0 {
+		return append(dst, p.s...)
+	}
+	return append(dst, p.b...)
 }
 
 // encode turns v into a payload: nil is empty, strings, byte slices, errors and

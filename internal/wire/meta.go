@@ -50,7 +50,8 @@ type Meta struct {
 	NPairs   int // key-value pairs, a repeated key counted each time
 	NDetails int
 
-	raw []byte
+	raw  []byte
+	lone bool // it holds nothing but the timeout
 }
 
 // ParseMeta reads a section and checks all of it. Of a field that comes twice
@@ -63,11 +64,14 @@ func ParseMeta(section []byte) (m Meta, err error) {
 
 // Parse is ParseMeta into a Meta that is used again.
 func (m *Meta) Parse(section []byte) error {
-	*m = Meta{raw: section}
 	if us, ok := loneTimeout(section); ok {
-		m.HasTimeout, m.Timeout = true, us
+		if !m.lone {
+			*m = Meta{HasTimeout: true, lone: true}
+		}
+		m.Timeout, m.raw = us, section
 		return nil
 	}
+	*m = Meta{raw: section}
 	for rest := section; len(rest) > 0; {
 		tag, value, after, err := takeField(rest)
 		if err == nil {
@@ -86,8 +90,8 @@ func loneTimeout(section []byte) (us uint64, ok bool) {
 	if len(section) < 3 || section[0] != tagTimeout || int(section[1]) != len(section)-2 {
 		return 0, false
 	}
-	us, err := ParseUvarint(section[2:])
-	return us, err == nil
+	us, n := binary.Uvarint(section[2:])
+	return us, n == len(section)-2
 }
 
 func (m *Meta) set(tag uint64, value []byte) (err error) {
@@ -178,6 +182,14 @@ func checkKey[K ~string | ~[]byte](key K) error {
 
 func isKeyChar(c byte) bool {
 	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.'
+}
+
+// AppendTimeoutSection appends a section, with its length, that holds nothing but the
+// time left in microseconds.
+func AppendTimeoutSection(dst []byte, us uint64) []byte {
+	n := byte(uvarintLen(us))
+	dst = append(dst, n+2, tagTimeout, n)
+	return binary.AppendUvarint(dst, us)
 }
 
 // AppendTimeout appends the time left in microseconds, 0 when it has passed.
