@@ -416,6 +416,7 @@ func (c *Client) sendOn(ctx context.Context, timeout time.Duration, info *callIn
 			if attempt.whole, err = pushed.frameFor(cn); err != nil {
 				return unsent(err)
 			}
+			attempt.lent = pushed.lent
 		}
 		if err = cn.send(ctx, &attempt); !c.again(err, cn, info) {
 			return err

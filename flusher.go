@@ -87,7 +87,7 @@ func (c *conn) wroteShared(buf *buffer, n int) (more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.count(n)
-	c.keep(buf)
+	putOutput(buf) // the next in the line finds it in the caches
 	if more = !c.out.empty() && c.cause == nil; more {
 		c.out.inLine = true
 	} else {

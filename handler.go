@@ -224,6 +224,7 @@ func (h *Handler) newRoute(method string, fn HandlerFunc, async []bool) *route {
 }
 
 func init() {
+	transient.Lend = func(m any) { m.(*Message).lent = true }
 	transient.Mark = func(h any, method string) {
 		handler := h.(*Handler)
 		handler.change(func() {

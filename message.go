@@ -25,6 +25,7 @@ type Message struct {
 
 	values map[any]any
 	err    error // why the message could not be made
+	lent   bool  // it is not changed once it was pushed: connections send it from where it lies
 
 	mu    sync.Mutex
 	coded map[coding][]byte // the frame as coders rewrote it, once

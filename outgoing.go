@@ -25,6 +25,7 @@ type outgoing struct {
 	meets   *wire.Hello   // what the peer is known as behind this frame
 	noWait  bool          // fail with ErrOverstock rather than wait for room
 	shared  bool          // goes to many connections: a flusher writes it
+	lent    bool          // whole is never changed
 	reply   bool          // made by the engine on the reader: never waits
 	urgent  bool          // overtakes what waits, once the transport has
 	behind  uint64        // so many bytes

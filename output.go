@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"runtime"
-	"sync"
 	"time"
 
 	"github.com/arpc-go/arpc/internal/wire"
@@ -44,21 +43,6 @@ const (
 	urgentAfter = 64 << 10
 )
 
-// buffer is a pooled byte slice with whole frames.
-type buffer struct {
-	b      []byte
-	frames int
-}
-
-var outputPool = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, newBuffer)} }}
-
-func putOutput(b *buffer) {
-	if b != nil && cap(b.b) <= maxPooled {
-		b.b, b.frames = b.b[:0], 0
-		outputPool.Put(b)
-	}
-}
-
 // output is what waits to be written. Frames are appended to fill; whoever
 // flushes swaps it with spare and writes it. Guarded by conn.mu.
 type output struct {
@@ -83,14 +67,14 @@ type output struct {
 func (o *output) queued() int {
 	n := o.waiting + o.writing
 	if o.fill != nil {
-		n += len(o.fill.b)
+		n += o.fill.len()
 	}
 	return n
 }
 
 // empty reports whether nothing waits.
 func (o *output) empty() bool {
-	return (o.fill == nil || len(o.fill.b) == 0) && len(o.full) == 0 && o.urgent == nil
+	return (o.fill == nil || o.fill.len() == 0) && len(o.full) == 0 && o.urgent == nil
 }
 
 // offered returns how many bytes may have reached the peer: those that were
@@ -115,14 +99,18 @@ func (o *output) wake() {
 	}
 }
 
-// buffer returns where to append a frame.
-func (o *output) buffer() *buffer {
-	if o.flushing && o.fill != nil && len(o.fill.b) >= segment {
+// buffer returns where to append a frame, or to lend one to.
+func (o *output) buffer(lent bool) *buffer {
+	if o.flushing && o.fill != nil && o.fill.len() >= segment {
 		o.full = append(o.full, o.fill)
-		o.waiting += len(o.fill.b)
+		o.waiting += o.fill.len()
 		o.fill, o.spare = o.spare, nil
 	}
-	if o.fill == nil {
+	switch {
+	case o.fill != nil:
+	case lent:
+		o.fill = lentPool.Get().(*buffer)
+	default:
 		o.fill = outputPool.Get().(*buffer)
 	}
 	return o.fill
@@ -138,10 +126,11 @@ func (o *output) take() *buffer {
 	b := o.fill
 	if len(o.full) > 0 {
 		b, o.full = o.full[0], o.full[1:]
-		o.waiting -= len(b.b)
+		o.waiting -= b.len()
 	} else {
 		o.fill, o.spare = o.spare, nil
 	}
+	b = b.gathered()
 	o.writing, o.inHand, o.apart = o.writing+len(b.b), b.frames, false
 	o.frames -= b.frames
 	return b
@@ -382,11 +371,14 @@ func (c *conn) appendFrame(o *outgoing) (tail []byte) {
 	if o.call != nil {
 		o.call.offset = c.out.accepted + uint64(c.out.queued())
 	}
-	fill := c.out.buffer()
+	lent := o.lent && len(o.whole) >= minLent
+	fill := c.out.buffer(lent)
 	fill.frames++
 	c.out.frames++
 	direct := c.raw != nil && !c.out.flushing && !o.shared && !c.settings.decisions.alwaysCopy
 	switch {
+	case lent:
+		fill.lend(o.whole)
 	case o.whole != nil && direct && len(o.whole) >= largeBody:
 		return o.whole
 	case o.whole != nil:

@@ -314,6 +314,7 @@ func (s *Server) Broadcast(method string, v any, filter ...func(*Client) bool) e
 	if err := msg.Error(); err != nil {
 		return err
 	}
+	msg.lent = true
 	for _, c := range s.Clients() {
 		if passes(c, filter) {
 			c.PushMsg(msg, TimeZero) // who is gone or full is told by hooks

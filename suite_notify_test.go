@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -207,6 +209,39 @@ func TestSuiteBroadcast(t *testing.T) {
 			}
 			require.Equal(t, "for all", suiteNext(t, got))
 			require.Empty(t, got)
+		}
+	})
+}
+
+// Broadcasts keep their place among what else is sent, also behind a peer that reads
+// slowly, and what they were made of may change at once.
+func TestSuiteBroadcastsKeepTheirPlace(t *testing.T) {
+	const times = 2000
+	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
+		clients, _ := suiteClients(t, p, 3)
+		got := make([]chan int, len(clients))
+		for i, c := range clients {
+			got[i] = make(chan int, 2*times)
+			c.Handler.Handle("/count", func(ctx *arpc.Context) {
+				n, err := strconv.Atoi(string(bytes.TrimRight(ctx.Body(), ".")))
+				if err != nil {
+					n = -1
+				}
+				got[i] <- n
+			}, false)
+		}
+		for n := range times {
+			body := append([]byte(strconv.Itoa(2*n)), strings.Repeat(".", n%300)...)
+			require.NoError(t, p.Server.Broadcast("/count", body))
+			clear(body)
+			for _, peer := range p.Server.Clients() {
+				require.NoError(t, peer.Notify("/count", strconv.Itoa(2*n+1), suitePatience))
+			}
+		}
+		for i := range clients {
+			for n := range 2 * times {
+				require.Equal(t, n, suiteNext(t, got[i]))
+			}
 		}
 	})
 }

@@ -208,7 +208,7 @@ func (c *conn) endFlush() {
 
 // keep keeps a written buffer for the next frames. Guarded by conn.mu.
 func (c *conn) keep(b *buffer) {
-	b.b, b.frames = b.b[:0], 0
+	b.reset()
 	if c.out.spare == nil {
 		c.out.spare = b
 		return

@@ -115,7 +115,7 @@ func commandLoads() (loads []echo) {
 func commandTables() (tables []*Table) {
 	for _, w := range commandLoads() {
 		columns := slices.Concat([]column{compared}, rates("commands/s"), latencies, costs)
-		t := newTable(w, columns, oursCommands{}, ours{}, cmdStream{}, cmdStream{plain: true})
+		t := newTable(w, columns, oursCommands{}, ours{}, cmdStream{}, cmdStream{plain: true}, limitSpawn{})
 		t.Base = oursCommands{}.Name()
 		t.chart = func(t *Table) chart { return tableChart(t, "commands per second", Result.Rate, thousands, false) }
 		tables = append(tables, t)

@@ -116,6 +116,8 @@ var variants = slices.Concat([]Participant{
 	oursBuff{},
 	oursPubSub{},
 	oursPubSub{history: true},
+	limitSpawn{},
+	limitCast{},
 	lesismal{variant: "as it comes", small: true},
 	lesismal{concurrent: true, variant: "as it comes", small: true},
 	lesismal{direct: true},

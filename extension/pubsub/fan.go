@@ -7,6 +7,7 @@ import (
 	"github.com/arpc-go/arpc"
 	"github.com/arpc-go/arpc/extension/pubsub/internal/proto"
 	"github.com/arpc-go/arpc/extension/pubsub/subject"
+	"github.com/arpc-go/arpc/internal/transient"
 )
 
 // fan is the Watcher of one filter: it tells all subscriptions of the server to it that
@@ -255,6 +256,7 @@ func (s *Server) encoded(method string, appendTo func([]byte) []byte) entry {
 	buf := scratch.Get().(*[]byte)
 	*buf = appendTo((*buf)[:0])
 	e := entry{msg: s.NewMessage(arpc.CmdNotify, method, *buf), size: len(*buf)}
+	transient.Lend(e.msg)
 	if cap(*buf) <= maxScratch {
 		scratch.Put(buf)
 	}
