@@ -151,7 +151,6 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 	ctx.mark = mark
 	ctx.run()
 	ctx.end()
-	s.req.callback = nil
 	if r.finish(mark) {
 		return true
 	}

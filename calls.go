@@ -311,8 +311,23 @@ func (t *callTable) takeExpired(now int64) (expired []*call, next int64) {
 	return expired, next
 }
 
-// request sends a request. Its call is in flight then, and settle waits for it: what lies
-// on the stack of a goroutine that waits is out of the caches when it goes on.
+// place sends a request, and returns what is left of the timeout, too. The call is in
+// flight then, and settle waits for it.
+func (c *conn) place(ctx context.Context, info *callInfo, timeout time.Duration, method string, p *parcel, rsp any) (*call, time.Duration, error) {
+	o := outgoing{
+		header:  wire.Header{Cmd: wire.CmdRequest},
+		method:  method,
+		section: p.section,
+		payload: p.payload,
+		values:  info.values,
+		timeout: timeout,
+		left:    timeLeft(ctx, timeout),
+		begins:  true,
+	}
+	k, err := c.request(ctx, &o, rsp, info)
+	return k, o.timeout, err
+}
+
 func (c *conn) request(ctx context.Context, o *outgoing, rsp any, info *callInfo) (*call, error) {
 	k := c.handler.calls.get(o.method, rsp, c.client.Codec)
 	k.wantMeta = info.response != nil

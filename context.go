@@ -15,7 +15,6 @@ import (
 type request struct {
 	state    atomic.Uint64 // generation, and the bits below
 	msg      Message
-	received int64          // when the message came, on the connection's clock
 	callback func(*Context) // instead of a route's handlers
 	held     int            // bytes that Detach keeps count of
 }
@@ -50,6 +49,7 @@ type Context struct {
 	seq      uint64
 	mark     uint64       // under which the handler runs on the reader, 0: it does not
 	deadline int64        // of the caller, on the connection's clock, 0: none
+	received int64        // when the message came, on the connection's clock
 	sooner   atomic.Int64 // what SetTimeout made of deadline, 0: nothing
 	extra    atomic.Pointer[extras]
 	index    int32 // in rt.chain
@@ -90,7 +90,7 @@ func (ctx *Context) own() *extras {
 
 func (ctx *Context) init(c *conn, req *request, rt *route, h wire.Header, received, deadline int64) {
 	ctx.Client, ctx.Message = c.client, &req.msg
-	req.received, ctx.deadline = received, deadline
+	ctx.received, ctx.deadline = received, deadline
 	ctx.conn, ctx.rt, ctx.req, ctx.gen = c, rt, req, req.state.Load()
 	ctx.seq, ctx.cmd, ctx.flag, ctx.index = h.Seq, h.Command(), h.Flag, -1
 }
@@ -197,14 +197,8 @@ func (ctx *Context) hasAnswered() bool {
 }
 
 // ReceivedAt returns when the message came: when its last bytes were read, whatever
-// it waited for since. Messages that came later have no earlier time. After the handler
-// has returned it is the zero time.
-func (ctx *Context) ReceivedAt() time.Time {
-	if !ctx.live() {
-		return time.Time{}
-	}
-	return ctx.conn.timeOf(ctx.req.received)
-}
+// it waited for since. Messages that came later have no earlier time.
+func (ctx *Context) ReceivedAt() time.Time { return ctx.conn.timeOf(ctx.received) }
 
 // Conn returns the connection that the message came over. Client.Conn is the newest,
 // which may be another one while the peer goes away or after a reconnect.
@@ -359,7 +353,7 @@ func (ctx *Context) Detach() *Context {
 	d := &Context{
 		Client: ctx.Client, Message: ctx.Message,
 		conn: ctx.conn, rt: ctx.rt, req: new(request), seq: ctx.seq,
-		deadline: ctx.ends(), index: aborted, cmd: ctx.cmd, flag: ctx.flag,
+		received: ctx.received, deadline: ctx.ends(), index: aborted, cmd: ctx.cmd, flag: ctx.flag,
 	}
 	if x := ctx.extra.Load(); x != nil {
 		d.own().values, d.own().carried, d.own().check = x.values, x.carried, x.check
@@ -370,7 +364,6 @@ func (ctx *Context) Detach() *Context {
 		return d
 	}
 	d.req.msg = Message{Buffer: append([]byte(nil), ctx.Message.Buffer...), values: ctx.Message.values, err: ctx.Message.err}
-	d.req.received = ctx.req.received
 	d.Message = &d.req.msg
 	switch {
 	case ctx.cmd != wire.CmdRequest:

@@ -398,7 +398,7 @@ func (c *conn) appendFrame(o *outgoing) (tail []byte) {
 }
 func (c *conn) appendUrgent(o *outgoing) {
 	if c.out.urgent == nil {
-		c.out.urgent = outputPool.Get().(*buffer)
+		c.out.urgent = lentPool.Get().(*buffer) // seldom more than a few bytes
 	}
 	b := c.out.urgent
 	if o.whole != nil {

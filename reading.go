@@ -445,6 +445,7 @@ func (r *reader) giveBack() {
 		return
 	}
 	r.s, r.r, r.w = nil, 0, 0
+	s.req.callback = nil
 	if len(s.buf) <= maxPooled {
 		scratchPool.Put(s)
 	}
