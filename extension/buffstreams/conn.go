@@ -22,13 +22,14 @@ import (
 // until the peer has read everything.
 type Conn struct {
 	// Set by newConn, never changed.
-	s     *settings
-	life  context.Context // ends when the Conn is closed
-	end   context.CancelCauseFunc
-	done  chan struct{}
-	turn  chan struct{} // has a token while nobody reads
-	hurry chan struct{} // ends a pause before a dial
-	owned bool          // a Listener reads it
+	s       *settings
+	life    context.Context // ends when the Conn is closed
+	end     context.CancelCauseFunc
+	done    chan struct{}
+	turn    chan struct{} // has a token while nobody reads
+	hurry   chan struct{} // ends a pause before a dial
+	owned   bool          // a Listener reads it
+	flusher func()        // a goroutine that writes what waits: startFlush
 
 	received atomic.Uint64
 
@@ -100,6 +101,10 @@ func newConn(ctx context.Context, s *settings, nc net.Conn) *Conn {
 	}
 	c.life, c.end = context.WithCancelCause(ctx)
 	c.turn <- struct{}{}
+	c.flusher = func() { // once, not per flush
+		defer c.ended()
+		c.flushWaiting(nil, nil, 0)
+	}
 	return c
 }
 
@@ -131,14 +136,23 @@ func guard(f func() error) (err error) {
 func (c *Conn) start(f func()) {
 	c.running++
 	go func() {
-		defer func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.running--
-			c.checkDone()
-		}()
+		defer c.ended()
 		f()
 	}()
+}
+
+// startFlush has a goroutine write what waits. Guarded by mu.
+func (c *Conn) startFlush() {
+	c.running++
+	go c.flusher()
+}
+
+// ended is called at the end of a goroutine.
+func (c *Conn) ended() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running--
+	c.checkDone()
 }
 
 // checkDone closes done after the last goroutine. Guarded by mu.

@@ -180,6 +180,6 @@ func (c *Conn) attach(nc net.Conn) {
 	}
 	if !c.out.flushing && len(c.out.waiting) > 0 {
 		c.out.flushing = true
-		c.start(func() { c.flushWaiting(nil, nil, 0) })
+		c.startFlush()
 	}
 }

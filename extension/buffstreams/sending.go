@@ -71,7 +71,7 @@ func (c *Conn) sendOnce(ctx context.Context, timeout time.Duration, kind, messag
 	c.out.flushing = true
 	yield := c.out.batched
 	if c.link.raw == nil || !yield && time.Since(c.out.quiet) < closeBehind {
-		c.start(func() { c.flushWaiting(nil, nil, 0) })
+		c.startFlush()
 		c.mu.Unlock()
 		return nil
 	}
