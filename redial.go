@@ -303,7 +303,7 @@ func (c *Client) backOff(s *settings, pause time.Duration) (attempt int, ok bool
 	c.mu.Unlock()
 	defer c.stopWaiting() // what follows is the user's code
 	if pause == usualPause {
-		pause = rand.N(backOffCeiling(attempt, s) + 1)
+		pause = rand.N(backOffCeiling(attempt, s)) + 1
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -319,7 +319,7 @@ func (c *Client) backOff(s *settings, pause time.Duration) (attempt int, ok bool
 
 func backOffCeiling(attempt int, s *settings) time.Duration {
 	shift := attempt - 1
-	if shift < 30 && s.reconnectBase<<shift < s.reconnectMax {
+	if shift < 30 && s.reconnectBase < s.reconnectMax>>shift { // which cannot overflow
 		return s.reconnectBase << shift
 	}
 	return s.reconnectMax

@@ -252,7 +252,7 @@ func TestRow20_RestartDialsOnce(t *testing.T) {
 		s := rowServe(t, ln)
 		s.Handler.Handle("/echo", rowEcho)
 		line := &rowLine{net: ln}
-		c := rowDial(t, line.Dial, arpc.WithReconnect(1000*time.Hour, 1000*time.Hour, arpc.Forever))
+		c := rowDial(t, line.Dial, arpc.WithReconnect(rowNever, rowNever, arpc.Forever))
 		for i := range 10 {
 			require.Equal(t, 1+i, line.count())
 			require.NoError(t, c.Restart())
@@ -292,7 +292,7 @@ func TestRow20_RestartDuringADialIsNotKeptForLater(t *testing.T) {
 				<-hold
 			}
 			return ln.Dial()
-		}, arpc.WithReconnect(1000*time.Hour, 1000*time.Hour, arpc.Forever))
+		}, arpc.WithReconnect(rowNever, rowNever, arpc.Forever))
 		require.NoError(t, c.Restart())
 		synctest.Wait()
 		require.Equal(t, 2, dials)

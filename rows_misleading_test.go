@@ -43,7 +43,7 @@ func TestRow34_CancelDeadlineAndStopAreToldApart(t *testing.T) {
 				s := rowServe(t, ln)
 				s.Handler.Handle("/never", func(ctx *arpc.Context) { <-ctx.Done() })
 				s.Handler.HandleStream("/never", func(st *arpc.Stream) { <-st.Context().Done() })
-				client := rowDial(t, ln.Dial, arpc.WithKeepalive(0, 0), arpc.WithReconnect(1000*time.Hour, 1000*time.Hour, 1))
+				client := rowDial(t, ln.Dial, arpc.WithKeepalive(0, 0), arpc.WithReconnect(rowNever, rowNever, 1))
 				ctx, cancel := context.WithCancelCause(t.Context())
 				ctx, release := context.WithTimeout(ctx, time.Minute)
 				defer release()
@@ -385,7 +385,7 @@ func TestRow37_DialingSideIsToldThatTheConnectionIsLost(t *testing.T) {
 				peers := rowScript(t, ln)
 				h := arpc.NewHandler()
 				h.HandleDisconnected(func(c *arpc.Client) { causes <- c.Err() })
-				client, err := arpc.NewClient(ln.Dial, arpc.WithHandler(h), arpc.WithReconnect(1000*time.Hour, 1000*time.Hour, 1))
+				client, err := arpc.NewClient(ln.Dial, arpc.WithHandler(h), arpc.WithReconnect(rowNever, rowNever, 1))
 				require.NoError(t, err)
 				t.Cleanup(client.Stop)
 				client.OnDisconnected(func(c *arpc.Client) { causes <- c.Err() })
@@ -411,6 +411,9 @@ func TestRow37_DialingSideIsToldThatTheConnectionIsLost(t *testing.T) {
 		})
 	}
 }
+
+// rowNever is so long that a random part of it is never over within a test.
+const rowNever = 2_000_000 * time.Hour
 
 // rowHalfAFrame sends a whole frame and half of another.
 func rowHalfAFrame(p *rowPeer, _ *arpc.Client) {

@@ -32,6 +32,11 @@ func (limit) Setup() string {
 }
 
 func (limit) Serve(ctx context.Context, ln net.Listener, work *Work) error {
+	return limitAccept(ctx, ln, func(nc net.Conn) { limitServe(nc, work) })
+}
+
+// limitAccept has each connection served on a goroutine of its own until ctx ends.
+func limitAccept(ctx context.Context, ln net.Listener, serve func(net.Conn)) error {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	var serving sync.WaitGroup
 	defer serving.Wait()
@@ -40,13 +45,15 @@ func (limit) Serve(ctx context.Context, ln net.Listener, work *Work) error {
 		if err != nil {
 			return err
 		}
-		serving.Go(func() { limitServe(ctx, nc, work) })
+		serving.Go(func() {
+			defer nc.Close()
+			defer context.AfterFunc(ctx, func() { nc.Close() })()
+			serve(nc)
+		})
 	}
 }
 
-func limitServe(ctx context.Context, nc net.Conn, work *Work) {
-	defer nc.Close()
-	defer context.AfterFunc(ctx, func() { nc.Close() })()
+func limitServe(nc net.Conn, work *Work) {
 	limitRead(nc, func(frames []byte) error {
 		for len(frames) > 0 {
 			calls, rest := limitCut(frames, work)

@@ -20,26 +20,15 @@ func (limitCast) Setup() string {
 }
 
 func (limitCast) Serve(ctx context.Context, ln net.Listener, work *Work) error {
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	cast := &caststream{more: make(chan struct{}, 1)}
 	work.CanBroadcast(cast.broadcast)
 	go cast.write(ctx)
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	for {
-		nc, err := ln.Accept()
-		if err != nil {
-			return err
-		}
-		serving.Go(func() {
-			defer nc.Close()
-			defer context.AfterFunc(ctx, func() { nc.Close() })()
-			limitRead(nc, func([]byte) error { // the subscription
-				cast.add(nc)
-				return nil
-			})
+	return limitAccept(ctx, ln, func(nc net.Conn) {
+		limitRead(nc, func([]byte) error { // the subscription
+			cast.add(nc)
+			return nil
 		})
-	}
+	})
 }
 
 // caststream is a broadcast to sockets.

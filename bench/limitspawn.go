@@ -17,21 +17,10 @@ func (limitSpawn) Setup() string {
 }
 
 func (limitSpawn) Serve(ctx context.Context, ln net.Listener, work *Work) error {
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	for {
-		nc, err := ln.Accept()
-		if err != nil {
-			return err
-		}
-		serving.Go(func() {
-			defer nc.Close()
-			defer context.AfterFunc(ctx, func() { nc.Close() })()
-			c := &limitConn{nc: nc}
-			limitRead(nc, func(frames []byte) error { return c.spawn(frames, work) })
-		})
-	}
+	return limitAccept(ctx, ln, func(nc net.Conn) {
+		c := &limitConn{nc: nc}
+		limitRead(nc, func(frames []byte) error { return c.spawn(frames, work) })
+	})
 }
 
 // limitBodies has the memory of requests in hand.
