@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/arpc-go/arpc/internal/bubble"
 )
 
 // One goroutine at a time reads a connection: it holds the baton. Handlers run
@@ -121,11 +123,10 @@ type watchdog struct {
 // processWatchdog looks after all connections of the process.
 var processWatchdog watchdog
 
-// watchdogOf returns who looks after a connection. In a testing/synctest bubble,
-// whose time begins in the year 2000, that is the Handler's own: a goroutine from
-// outside must not touch the channels of a bubble.
+// watchdogOf returns who looks after a connection. In a testing/synctest bubble that is
+// the Handler's own: a goroutine from outside must not touch the channels of a bubble.
 func watchdogOf(h *Handler, born time.Time) *watchdog {
-	if born.Year() < 2020 {
+	if bubble.Is(born) {
 		return &h.watchdog
 	}
 	return &processWatchdog

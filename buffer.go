@@ -9,10 +9,10 @@ import (
 // may be lent to it, and stay where they lie until it is written: a copy for each
 // connection would wait for memory that is in no cache. See BenchmarkBroadcast.
 type buffer struct {
-	b      []byte
-	frames int
-	lent   []lentFrame
-	apart  int // bytes of those lent
+	b         []byte
+	frames    int
+	lent      []lentFrame
+	lentBytes int
 }
 
 // lentFrame is a frame that nobody changes any more.
@@ -33,17 +33,17 @@ var (
 )
 
 // len returns the number of bytes.
-func (b *buffer) len() int { return len(b.b) + b.apart }
+func (b *buffer) len() int { return len(b.b) + b.lentBytes }
 
 func (b *buffer) lend(frame []byte) {
 	b.lent = append(b.lent, lentFrame{len(b.b), frame})
-	b.apart += len(frame)
+	b.lentBytes += len(frame)
 }
 
 // gathered returns a buffer with everything in one piece, and gives b back unless that
 // is it.
 func (b *buffer) gathered() *buffer {
-	if b.apart == 0 {
+	if b.lentBytes == 0 {
 		return b
 	}
 	all := outputPool.Get().(*buffer)
@@ -73,5 +73,5 @@ func putOutput(b *buffer) {
 
 func (b *buffer) reset() {
 	clear(b.lent)
-	b.b, b.frames, b.lent, b.apart = b.b[:0], 0, b.lent[:0], 0
+	b.b, b.frames, b.lent, b.lentBytes = b.b[:0], 0, b.lent[:0], 0
 }

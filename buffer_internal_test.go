@@ -36,7 +36,7 @@ func TestLentFramesKeepTheirPlace(t *testing.T) {
 		require.Equal(t, len(want), o.writing)
 		require.Zero(t, o.frames)
 		require.True(t, o.empty())
-		require.Zero(t, got.apart)
+		require.Zero(t, got.lentBytes)
 		putOutput(got)
 	}
 }

@@ -76,6 +76,7 @@ type conn struct {
 	features   uint64 // what both ends speak beyond version 1
 	cause      error  // why the connection ended
 	out        output
+	cast       castPlace
 	locked     bool // the peer is not let in yet
 	limits     peerLimits
 	calls      callTable
@@ -98,6 +99,7 @@ type conn struct {
 	idleTicks int
 
 	adopted     bool        // it was its dialled client's; guarded by client.mu
+	castAt      int         // where it is in a connSet; guarded by casts.mu
 	toBeFlushed bool        // it is in the list; guarded by flushers.mu
 	keepalive   *time.Timer // guarded by mu
 	idle        *time.Timer // guarded by mu
@@ -318,6 +320,7 @@ func (c *conn) fail(err error) {
 		return
 	}
 	c.cause = err
+	c.cast = castPlace{}
 	c.ended.Store(true)
 	waiting := c.calls.takeAll()
 	offered := c.out.offered()

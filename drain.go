@@ -112,6 +112,8 @@ func (r *reader) goAway(h wire.Header, reason []byte) {
 	}
 	c.client.move(c, comeBack) // before: a call that is turned away waits for where it is to go
 	c.mu.Lock()                // senders look at it under the lock: nothing new is behind the acknowledgement
+	c.takeCasts()
+	c.cast = castPlace{}
 	c.leaving.Store(true)
 	c.mu.Unlock()
 	c.closeAway()
@@ -158,7 +160,7 @@ func (c *conn) quiet() bool {
 func (c *conn) flushedAll() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.out.flushing && c.out.empty()
+	return !c.out.flushing && c.out.empty() && !c.castsWait()
 }
 
 // linger closes our half and waits a moment for the peer's end. Closing at once

@@ -12,9 +12,10 @@ import (
 // else who sends on it flushes it himself.
 type flushers struct {
 	mu      sync.Mutex
-	conns   []*conn // those to be flushed, the first to come first
-	next    int     // index of the first in conns
-	running int     // goroutines, at most one for every second processor
+	conns   []*conn  // those to be flushed, the first to come first
+	next    int      // index of the first in conns
+	logs    []*casts // with news: what comes behind those
+	running int      // goroutines, at most one for every second processor
 }
 
 // add has a connection flushed soon. The caller has set out.inLine.
@@ -30,6 +31,22 @@ func (f *flushers) add(c *conn) {
 		f.next = 0
 	}
 	f.conns = append(f.conns, c)
+	f.start()
+}
+
+// announce has all connections in a log take what is new there, and be flushed.
+func (f *flushers) announce(log *casts) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !log.news {
+		log.news = true
+		f.logs = append(f.logs, log)
+	}
+	f.start()
+}
+
+// start begins to flush. Guarded by mu.
+func (f *flushers) start() {
 	if f.running < max(1, runtime.GOMAXPROCS(0)/2) {
 		f.running++
 		go f.run()
@@ -37,18 +54,35 @@ func (f *flushers) add(c *conn) {
 }
 
 func (f *flushers) run() {
-	for c := f.take(); c != nil; c = f.take() {
+	for c := f.take(true); c != nil; c = f.take(true) {
 		c.flushShared()
 	}
 }
 
-// take returns the next connection, nil to end the goroutine.
-func (f *flushers) take() *conn {
+// help flushes until the connections in a log are not too far behind.
+func (f *flushers) help(log *casts) {
+	for log.ahead() {
+		c := f.take(false)
+		if c == nil {
+			return
+		}
+		c.flushShared()
+	}
+}
+
+// take returns the next connection. With nil the goroutine, if it is one of the
+// flushers' own, is to end.
+func (f *flushers) take(own bool) *conn {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for f.next == len(f.conns) && len(f.logs) > 0 {
+		f.beginRound()
+	}
 	if f.next == len(f.conns) {
 		f.conns, f.next = nil, 0
-		f.running--
+		if own {
+			f.running--
+		}
 		return nil
 	}
 	c := f.conns[f.next]
@@ -58,27 +92,45 @@ func (f *flushers) take() *conn {
 	return c
 }
 
+// beginRound puts those in the next log into the line. Guarded by mu.
+func (f *flushers) beginRound() {
+	log := f.logs[0]
+	f.logs = f.logs[1:]
+	log.news = false
+	f.conns, f.next = log.round(f.conns[:0]), 0
+}
+
 // flushShared writes what waits on one of many connections, and puts it last in the
 // line if more was added meanwhile.
 func (c *conn) flushShared() {
-	c.mu.Lock()
-	mine := c.out.inLine
-	c.out.inLine = false
-	c.mu.Unlock()
+	buf, crowded := c.takeShared()
+	if crowded {
+		c.client.server.casts.part(c)
+	}
 	switch {
-	case !mine:
+	case buf == nil:
 		return
 	case c.raw == nil || len(c.hooks.beforeSend) > 0: // they may block, or end the goroutine
-		c.flushApart(nil, nil)
-		return
-	}
-	buf := c.nextOutput()
-	if buf == nil {
+		c.flushApart(buf, nil)
 		return
 	}
 	if n, ok := c.writeNow(buf, nil); ok && c.wroteShared(buf, n) {
 		c.handler.flushers.add(c)
 	}
+}
+
+// takeShared returns what is to be written, nil for nothing or if somebody else is at
+// it, and whether there is too much for the connection to stay in the log.
+func (c *conn) takeShared() (buf *buffer, crowded bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.takeCasts()
+	crowded = c.crowded()
+	if c.out.flushing && !c.out.inLine || !c.out.flushing && c.out.empty() {
+		return nil, crowded
+	}
+	c.out.flushing, c.out.inLine = true, false
+	return c.takeNext(), crowded
 }
 
 // wroteShared is wrote for who leaves what is to be written next for later, and

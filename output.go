@@ -149,6 +149,9 @@ func (c *conn) send(ctx context.Context, o *outgoing) error {
 		return c.sendCoded(ctx, o, chain)
 	}
 	c.mu.Lock()
+	if c.cast.chunk != nil {
+		c.takeCasts()
+	}
 	if err := c.admit(ctx, o); err != nil {
 		c.mu.Unlock()
 		return err
@@ -371,14 +374,15 @@ func (c *conn) appendFrame(o *outgoing) (tail []byte) {
 	if o.call != nil {
 		o.call.offset = c.out.accepted + uint64(c.out.queued())
 	}
-	lent := o.lent && len(o.whole) >= minLent
-	fill := c.out.buffer(lent)
+	if o.lent {
+		c.appendLent(o.whole, 1)
+		return nil
+	}
+	fill := c.out.buffer(false)
 	fill.frames++
 	c.out.frames++
 	direct := c.raw != nil && !c.out.flushing && !o.shared && !c.settings.decisions.alwaysCopy
 	switch {
-	case lent:
-		fill.lend(o.whole)
 	case o.whole != nil && direct && len(o.whole) >= largeBody:
 		return o.whole
 	case o.whole != nil:
@@ -396,6 +400,20 @@ func (c *conn) appendFrame(o *outgoing) (tail []byte) {
 	}
 	return tail
 }
+
+// appendLent appends whole frames that nobody changes any more. Guarded by conn.mu.
+func (c *conn) appendLent(frames []byte, n int) {
+	lent := len(frames) >= minLent
+	fill := c.out.buffer(lent)
+	fill.frames += n
+	c.out.frames += n
+	if lent {
+		fill.lend(frames)
+		return
+	}
+	fill.b = append(fill.b, frames...)
+}
+
 func (c *conn) appendUrgent(o *outgoing) {
 	if c.out.urgent == nil {
 		c.out.urgent = lentPool.Get().(*buffer) // seldom more than a few bytes

@@ -27,6 +27,8 @@ type Server struct {
 	err error // what an option had to complain of
 	seq atomic.Uint64
 
+	casts casts
+
 	// Guarded by mu.
 	mu        sync.Mutex
 	closed    bool
@@ -191,6 +193,7 @@ func (s *Server) admit(cn *conn) error {
 	}
 	cn.client.conn.Store(cn)
 	cn.client.conns = []*conn{cn}
+	s.casts.add(cn)
 	return nil
 }
 
@@ -215,6 +218,7 @@ func addressOf(addr net.Addr) netip.Addr {
 func (s *Server) removed(c *Client) {
 	cn := c.conn.Load()
 	code := CodeOf(cn.err())
+	s.casts.forget(cn)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	from := s.clients[c]
@@ -242,10 +246,13 @@ func (s *Server) logger() *slog.Logger {
 // Clients returns the clients that are connected now. With HandleAuth they are
 // those that have authenticated.
 func (s *Server) Clients() []*Client {
-	return slices.DeleteFunc(s.all(), func(c *Client) bool {
-		cn := c.conn.Load()
-		return cn.demandsHello() && cn.stage.Load() != stageUsed
-	})
+	return slices.DeleteFunc(s.all(), func(c *Client) bool { return !c.letIn() })
+}
+
+// letIn reports whether an accepted client has authenticated, if it has to.
+func (c *Client) letIn() bool {
+	cn := c.conn.Load()
+	return !cn.demandsHello() || cn.stage.Load() == stageUsed
 }
 
 func (s *Server) all() []*Client {
@@ -307,20 +314,46 @@ func (s *Server) NewMessage(cmd byte, method string, v any) *Message {
 
 // Broadcast notifies all clients, or those for which every filter holds. The
 // value is encoded once. A client whose send queue is full is left out, and its
-// overstock hook runs: Broadcast waits for nobody. The error says that the
-// message could not be made; then nobody got it.
+// overstock hook runs: Broadcast waits for nobody, but may write what clients have not
+// got of broadcasts before. Those made one after the other reach a client in that order,
+// and in their place among what else the same goroutine sends. The error says that
+// the message could not be made; then nobody got it.
 func (s *Server) Broadcast(method string, v any, filter ...func(*Client) bool) error {
 	msg := s.NewMessage(wire.CmdNotify, method, v)
 	if err := msg.Error(); err != nil {
 		return err
 	}
 	msg.lent = true
+	if len(filter) == 0 && s.castable(msg) {
+		s.cast(msg)
+		return nil
+	}
 	for _, c := range s.Clients() {
 		if passes(c, filter) {
 			c.PushMsg(msg, TimeZero) // who is gone or full is told by hooks
 		}
 	}
 	return nil
+}
+
+// castable reports whether a message may go through the log.
+func (s *Server) castable(msg *Message) bool {
+	snap := s.Handler.snapshot()
+	return len(msg.Buffer) <= castMost && snap.coders == nil && !snap.settings.decisions.neverShare
+}
+
+// cast notifies all clients, those in the log by it.
+func (s *Server) cast(msg *Message) {
+	apart, logged := s.casts.append(msg.Buffer)
+	if logged {
+		s.Handler.flushers.announce(&s.casts)
+	}
+	for _, c := range apart {
+		if c.letIn() {
+			c.PushMsg(msg, TimeZero)
+		}
+	}
+	s.Handler.flushers.help(&s.casts)
 }
 
 func passes(c *Client, filter []func(*Client) bool) bool {

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"github.com/arpc-go/arpc/internal/bubble"
 )
 
 const neverBlocks = true
@@ -68,7 +70,8 @@ func (h *heartbeat) due() bool {
 	case beatUnused:
 		return !h.state.CompareAndSwap(beatUnused, beatUsed)
 	}
-	if !inBubble() && h.state.CompareAndSwap(beatStopped, beatUsed) {
+	// In a bubble a timer of its own might never fire.
+	if !bubble.Is(time.Now()) && h.state.CompareAndSwap(beatStopped, beatUsed) {
 		time.AfterFunc(beatInterval, h.beat)
 	}
 	return true
@@ -81,7 +84,3 @@ func (h *heartbeat) beat() {
 	h.state.Store(beatUnused)
 	time.AfterFunc(beatInterval, h.beat)
 }
-
-// inBubble reports whether the clock is that of a testing/synctest bubble, which begins
-// with the year 2000. A timer of its own might never fire.
-func inBubble() bool { return time.Now().Year() < 2020 }
