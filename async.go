@@ -48,14 +48,20 @@ func (c *Client) invokeAsync(info *callInfo, method string, req any, callback fu
 }
 
 func (c *conn) callAsync(o *outgoing, callback func(*Context)) error {
-	k := &call{method: o.method, callback: callback, offset: notSent}
+	k := c.handler.calls.get(o.method, nil, nil)
+	k.callback = callback
 	o.call = k
+	o.shared = c.flushedLater(o)
 	err := c.send(context.Background(), o)
-	if err != nil && k.seq != 0 {
+	if err == nil {
+		return nil
+	}
+	if k.seq != 0 {
 		if taken, _ := c.abandon(k); !taken {
 			return nil // the connection ended meanwhile, and the callback is told
 		}
 	}
+	c.handler.calls.put(k)
 	return err
 }
 
@@ -130,10 +136,14 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 		k.finish(c, timeoutError(false)) // the peer was quicker to see that our deadline passed
 		return true
 	}
+	fn := k.callback
+	if c.handler.snapshot().coders == nil { // with these a peer may answer while the request is still being coded
+		c.handler.calls.put(k)
+	}
 	if c.callbackPace.slow() || c.gate != nil {
 		j := r.newJob(nil, h, frame, 0)
 		j.carry(r.values)
-		j.req.callback = k.callback
+		j.req.callback = fn
 		c.hold(len(frame))
 		r.spawn(j, false)
 		return true
@@ -146,7 +156,7 @@ func (r *reader) callback(k *call, h wire.Header, frame []byte) bool {
 	if r.values != nil {
 		ctx.own().carried = r.values
 	}
-	s.req.callback = k.callback
+	s.req.callback = fn
 	mark := r.begin(true) // from here on the reader's state may be looked at by the watchdog
 	ctx.mark = mark
 	ctx.run()

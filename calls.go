@@ -52,10 +52,10 @@ func (p *callPool) get(method string, rsp any, cd codec.Codec) *call {
 	return k
 }
 
-// put takes a finished call back whose token was taken.
+// put takes a finished call back that nobody looks at any more and whose token was taken.
 func (p *callPool) put(k *call) {
 	k.rsp, k.codec, k.err, k.encoded, k.seq, k.deadline = nil, nil, nil, false, 0, 0
-	k.metadata, k.wantMeta, k.shared = nil, false, false
+	k.metadata, k.wantMeta, k.shared, k.callback = nil, false, false, nil
 	if cap(k.payload) > maxPooled {
 		k.payload = nil
 	}

@@ -287,6 +287,8 @@ func (c *Client) sendOn(ctx context.Context, timeout time.Duration, info *callIn
 				return unsent(err)
 			}
 			attempt.lent = pushed.lent
+		} else {
+			attempt.shared = cn.flushedLater(&attempt)
 		}
 		if err = cn.send(ctx, &attempt); !c.again(err, cn, info) {
 			return err

@@ -126,6 +126,35 @@ func BenchmarkLargeBody(b *testing.B) {
 	}
 }
 
+// Callbacks that call again, 100 at a time.
+func BenchmarkAsync(b *testing.B) {
+	for name, d := range map[string]decisions{"flushers": {}, "at-once": {neverShare: true}} {
+		b.Run(name, func(b *testing.B) {
+			_, c := benchPair(b, decided(d))
+			body := make([]byte, 128)
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			var all sync.WaitGroup
+			var again func(*Context)
+			again = func(*Context) {
+				if left.Add(-1) < 0 {
+					all.Done()
+				} else if err := c.CallAsync("/echo", &body, again, time.Minute); err != nil {
+					b.Error(err)
+					all.Done()
+				}
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range 100 {
+				all.Add(1)
+				again(nil)
+			}
+			all.Wait()
+		})
+	}
+}
+
 // Messages for 200 subscribers, up to 64 on their way to each.
 func BenchmarkBroadcast(b *testing.B) {
 	const subscribers, ahead = 200, 64

@@ -100,6 +100,13 @@ func (f *flushers) beginRound() {
 	f.conns, f.next = log.round(f.conns[:0]), 0
 }
 
+// flushedLater reports whether a frame that nobody waits for is left to the flushers: a
+// handler or callback that runs on the reader probably sends it, and others of its kind
+// behind it, which leave with the same write: BenchmarkAsync.
+func (c *conn) flushedLater(o *outgoing) bool {
+	return c.mark.Load()&markRunning != 0 && o.body() < largeBody
+}
+
 // flushShared writes what waits on one of many connections, and puts it last in the
 // line if more was added meanwhile.
 func (c *conn) flushShared() {

@@ -70,7 +70,7 @@ type decisions struct {
 	neverReuse  bool // and a new one at that: BenchmarkSlowHandler
 	alwaysCopy  bool // large bodies through the output buffer: BenchmarkLargeBody
 	neverRaw    bool // sockets through net.Conn: BenchmarkIdleConnection
-	neverShare  bool // who pushes a message flushes it: BenchmarkBroadcast
+	neverShare  bool // who pushes a message flushes it: BenchmarkBroadcast, BenchmarkAsync
 }
 
 const defaultStreamWindow = 256 << 10

@@ -173,6 +173,25 @@ func TestSuiteAsyncCallbackMayBlock(t *testing.T) {
 }
 
 // The Context of a callback is no request, and ends with the callback.
+// What a callback or a handler begins leaves at once, while it still runs.
+func TestSuiteAsyncFromHandlersLeavesMeanwhile(t *testing.T) {
+	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
+		told := make(chan string, 1)
+		p.Client.Handler.Handle("/told", func(ctx *arpc.Context) { told <- string(ctx.Body()) })
+		p.Server.Handler.Handle("/around", func(ctx *arpc.Context) {
+			require.NoError(t, ctx.Client.Notify("/told", "before", suitePatience))
+			require.Equal(t, "before", suiteNext(t, told))
+			ctx.Write(suiteNext(t, suiteAsync(t, ctx.Client, "/echo", "around")).text)
+		})
+		p.Client.Handler.Handle("/echo", func(ctx *arpc.Context) { ctx.Write(ctx.Body()) })
+		outcome := make(chan suiteOutcome, 1)
+		require.NoError(t, p.Client.CallAsync("/around", nil, func(ctx *arpc.Context) {
+			outcome <- suiteNext(t, suiteAsync(t, p.Client, "/around", nil))
+		}, suitePatience))
+		require.Equal(t, suiteOutcome{text: "around"}, suiteNext(t, outcome))
+	})
+}
+
 func TestSuiteAsyncContext(t *testing.T) {
 	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
 		kept, wrote := make(chan *arpc.Context, 1), make(chan error, 1)
