@@ -67,3 +67,36 @@ func TestAllocNotify(t *testing.T) {
 	})
 	require.Zero(t, allocs)
 }
+
+// A call with a callback allocates nothing on either end.
+func TestAllocCallAsync(t *testing.T) {
+	s, addr := serve(t)
+	s.Handler.Handle("/echo", func(ctx *arpc.Context) { ctx.WriteBytes(ctx.Body()) })
+	c := dial(t, addr)
+	req, done := bytes.Repeat([]byte("x"), 128), make(chan int, 1)
+	callback := func(ctx *arpc.Context) { done <- len(ctx.Body()) }
+	allocs := testing.AllocsPerRun(2000, func() {
+		require.NoError(t, c.CallAsync("/echo", &req, callback, time.Minute))
+		require.Equal(t, len(req), <-done)
+	})
+	require.Zero(t, allocs)
+}
+
+// A broadcast allocates the message, however many clients there are.
+func TestAllocBroadcast(t *testing.T) {
+	s, addr := serve(t)
+	const clients = 10
+	done := make(chan struct{}, clients)
+	for range clients {
+		dial(t, addr).Handler.Handle("/n", func(*arpc.Context) { done <- struct{}{} })
+	}
+	require.Eventually(t, func() bool { return len(s.Clients()) == clients }, 10*time.Second, time.Millisecond)
+	v := bytes.Repeat([]byte("x"), 128)
+	allocs := testing.AllocsPerRun(2000, func() {
+		require.NoError(t, s.Broadcast("/n", &v))
+		for range clients {
+			<-done
+		}
+	})
+	require.LessOrEqual(t, allocs, 3.0)
+}

@@ -18,6 +18,9 @@ type flushers struct {
 	running int      // goroutines, at most one for every second processor
 }
 
+// keptFlushed is for how many connections an empty line keeps room.
+const keptFlushed = 4096
+
 // add has a connection flushed soon. The caller has set out.inLine.
 func (f *flushers) add(c *conn) {
 	f.mu.Lock()
@@ -79,7 +82,10 @@ func (f *flushers) take(own bool) *conn {
 		f.beginRound()
 	}
 	if f.next == len(f.conns) {
-		f.conns, f.next = nil, 0
+		f.conns, f.next = f.conns[:0], 0
+		if cap(f.conns) > keptFlushed {
+			f.conns = nil
+		}
 		if own {
 			f.running--
 		}
@@ -95,7 +101,7 @@ func (f *flushers) take(own bool) *conn {
 // beginRound puts those in the next log into the line. Guarded by mu.
 func (f *flushers) beginRound() {
 	log := f.logs[0]
-	f.logs = f.logs[1:]
+	f.logs = slices.Delete(f.logs, 0, 1)
 	log.news = false
 	f.conns, f.next = log.round(f.conns[:0]), 0
 }
