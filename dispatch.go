@@ -186,6 +186,10 @@ func (r *reader) readMeta(h *wire.Header, frame []byte) error {
 }
 
 func (r *reader) parseMeta(h wire.Header, frame []byte) error {
+	if n := r.s.meta.ParseTimeout(frame, h); n > 0 && n <= r.conn.settings.maxMetadata {
+		r.sectionLen = n
+		return nil
+	}
 	_, section, payload, err := wire.SplitMeta(frame, h)
 	if err == nil {
 		err = r.s.meta.Parse(section)

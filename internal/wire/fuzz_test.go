@@ -137,15 +137,23 @@ func FuzzMeta(f *testing.F) {
 
 	f.Fuzz(func(t *testing.T, rest []byte) {
 		frame := wire.AppendFrame(nil, wire.Header{Cmd: wire.CmdRequest, Flag: wire.FlagMeta}, "m", rest)
+		var short wire.Meta
+		shortLen := short.ParseTimeout(frame, wire.ParseHeader(frame))
 		_, section, payload, err := wire.SplitMeta(frame, wire.ParseHeader(frame))
 		if err != nil {
 			require.ErrorIs(t, err, wire.ErrMeta)
+			require.Zero(t, shortLen)
 			return
 		}
 		m, err := wire.ParseMeta(section)
 		if err != nil {
 			require.ErrorIs(t, err, wire.ErrMeta)
+			require.Zero(t, shortLen)
 			return
+		}
+		if shortLen > 0 {
+			require.Equal(t, len(rest)-len(payload), shortLen)
+			require.Equal(t, fieldsOf(&m), fieldsOf(&short))
 		}
 		written := appendMeta(nil, &m)
 		require.LessOrEqual(t, len(written), len(section))

@@ -64,13 +64,6 @@ func ParseMeta(section []byte) (m Meta, err error) {
 
 // Parse is ParseMeta into a Meta that is used again.
 func (m *Meta) Parse(section []byte) error {
-	if us, ok := loneTimeout(section); ok {
-		if !m.lone {
-			*m = Meta{HasTimeout: true, lone: true}
-		}
-		m.Timeout, m.raw = us, section
-		return nil
-	}
 	*m = Meta{raw: section}
 	for rest := section; len(rest) > 0; {
 		tag, value, after, err := takeField(rest)
@@ -85,13 +78,26 @@ func (m *Meta) Parse(section []byte) error {
 	return nil
 }
 
-// loneTimeout reads a section that holds nothing but the time left, as most do.
-func loneTimeout(section []byte) (us uint64, ok bool) {
-	if len(section) < 3 || section[0] != tagTimeout || int(section[1]) != len(section)-2 {
-		return 0, false
+// ParseTimeout reads the section of a frame that holds nothing but the time left, as
+// most do, and returns how long it is, its length included, 0 for any other.
+func (m *Meta) ParseTimeout(frame []byte, h Header) (n int) {
+	section := frame[HeaderLen+int(h.MethodLen):]
+	if len(section) < 4 || section[1] != tagTimeout || section[2] > binary.MaxVarintLen64 || section[0] != section[2]+2 {
+		return 0
 	}
-	us, n := binary.Uvarint(section[2:])
-	return us, n == len(section)-2
+	n = int(section[0]) + 1
+	if len(section) < n {
+		return 0
+	}
+	us, read := binary.Uvarint(section[3:n])
+	if read <= 0 || read != n-3 {
+		return 0
+	}
+	if !m.lone {
+		*m = Meta{HasTimeout: true, lone: true}
+	}
+	m.Timeout, m.raw = us, section[1:n]
+	return n
 }
 
 func (m *Meta) set(tag uint64, value []byte) (err error) {

@@ -338,3 +338,18 @@ func BenchmarkParseMeta(b *testing.B) {
 		})
 	}
 }
+
+func TestParseTimeoutReadsWhatIsAlone(t *testing.T) {
+	var m wire.Meta
+	for _, us := range []uint64{0, 1, 127, 128, 60_000_000, math.MaxUint64} {
+		section := wire.AppendTimeout(nil, us)
+		frame := wire.AppendFrameMeta(nil, wire.Header{Cmd: wire.CmdRequest}, "/echo", section, "payload")
+		require.Equal(t, wire.MetaLen(section), m.ParseTimeout(frame, wire.ParseHeader(frame)))
+		require.Equal(t, us, m.Timeout)
+		require.True(t, m.HasTimeout)
+	}
+	for _, section := range [][]byte{nil, fullSection(), wire.AppendPair(wire.AppendTimeout(nil, 5), "k", "v")} {
+		frame := wire.AppendFrameMeta(nil, wire.Header{Cmd: wire.CmdRequest}, "/echo", section, "payload")
+		require.Zero(t, m.ParseTimeout(frame, wire.ParseHeader(frame)))
+	}
+}
