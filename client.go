@@ -339,6 +339,9 @@ func (c *Client) push(msg *Message, timeout time.Duration) error {
 	case timeout < 0:
 		return unsent(Errorf(CodeInvalidArgument, "arpc: the timeout of a message must not be negative: %v", timeout))
 	}
+	if cn := c.conn.Load(); msg.lent && !c.closing.Load() && cn.lend(msg.Buffer) {
+		return nil
+	}
 	o := outgoing{noWait: timeout == TimeZero, begins: true, shared: true}
 	return c.sendOn(context.Background(), timeout, &noInfo, &o, msg)
 }

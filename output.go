@@ -401,6 +401,32 @@ func (c *conn) appendFrame(o *outgoing) (tail []byte) {
 	return tail
 }
 
+// lend is send for a whole frame that nobody changes any more, if nothing is in its way.
+// Many connections get the same one, so that memory of each is in no cache: it looks at
+// as little as it can.
+func (c *conn) lend(frame []byte) bool {
+	snap := c.handler.snapshot()
+	if int64(len(frame)-wire.HeaderLen) > c.maxSend.Load() || snap.coders != nil || snap.settings.decisions.neverShare {
+		return false
+	}
+	c.mu.Lock()
+	if c.cause != nil || c.out.closed || c.locked || c.leaving.Load() || !c.out.hasRoom(len(frame), c.settings) {
+		c.mu.Unlock()
+		return false
+	}
+	c.takeCasts()
+	c.appendLent(frame, 1)
+	first := !c.out.flushing
+	if first {
+		c.out.flushing, c.out.inLine = true, true
+	}
+	c.mu.Unlock()
+	if first {
+		c.handler.flushers.add(c)
+	}
+	return true
+}
+
 // appendLent appends whole frames that nobody changes any more. Guarded by conn.mu.
 func (c *conn) appendLent(frames []byte, n int) {
 	lent := len(frames) >= minLent
