@@ -38,12 +38,11 @@ func (c *Client) invokeAsync(info *callInfo, method string, req any, callback fu
 		if err != nil {
 			return err
 		}
-		timeout = left
-		attempt := o
-		attempt.timeout, attempt.left = timeout, timeLeft(context.Background(), timeout)
-		if err = cn.callAsync(&attempt, callback); !c.again(err, cn, info) {
+		o.timeout, o.left = left, timeLeft(context.Background(), left)
+		if err = cn.callAsync(&o, callback); !c.again(err, cn, info) {
 			return err
 		}
+		timeout = o.timeout
 	}
 }
 

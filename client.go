@@ -279,20 +279,19 @@ func (c *Client) sendOn(ctx context.Context, timeout time.Duration, info *callIn
 		if err != nil {
 			return err
 		}
-		timeout = left
-		attempt := *o
-		attempt.timeout = timeout
+		o.timeout = left
 		if pushed != nil {
-			if attempt.whole, err = pushed.frameFor(cn); err != nil {
+			if o.whole, err = pushed.frameFor(cn); err != nil {
 				return unsent(err)
 			}
-			attempt.lent = pushed.lent
+			o.lent = pushed.lent
 		} else {
-			attempt.shared = cn.flushedLater(&attempt)
+			o.shared = cn.flushedLater(o)
 		}
-		if err = cn.send(ctx, &attempt); !c.again(err, cn, info) {
+		if err = cn.send(ctx, o); !c.again(err, cn, info) {
 			return err
 		}
+		timeout = o.timeout
 	}
 }
 
