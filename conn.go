@@ -52,7 +52,9 @@ type conn struct {
 	// Changed for each read, or each message.
 	mark        atomic.Uint64 // who has the baton: see baton.go
 	received    atomic.Uint64 // bytes, since the start
-	atWork      atomic.Bool   // the reader has bytes to look at
+	reading     atomic.Uint32 // what the reader is at: see rest.go
+	restless    atomic.Bool   // it is in the list of those that may soon rest
+	mayRest     bool          // set by newConn
 	handling    atomic.Int64  // requests and notifications off the reader
 	heldBytes   atomic.Int64  // their bytes
 	streamBytes atomic.Int64  // of stream messages that wait for Recv
@@ -92,6 +94,10 @@ type conn struct {
 	flushed    chan struct{}
 	readerDone chan struct{} // closed when no reader is left
 
+	// Guarded by restless.mu.
+	restIndex int
+	restSeen  uint64 // bytes received at the last look
+
 	// Guarded by watchdog.mu.
 	forgotten bool // the connection has ended
 	lastMark  uint64
@@ -129,6 +135,7 @@ func newConn(client *Client, nc net.Conn, dialled bool) *conn {
 	if snap.hooks.readerWrap == nil && !c.settings.decisions.neverRaw {
 		c.raw = rawOf(nc)
 	}
+	c.mayRest = c.raw != nil && c.watchdog == &processWatchdog && len(c.hooks.beforeRecv) == 0
 	return c
 }
 
@@ -350,6 +357,7 @@ func (c *conn) fail(err error) {
 // over runs on the last reader, after the last message was dispatched.
 func (c *conn) over() {
 	c.watchdog.forget(c)
+	processRestless.forget(c)
 	c.handler.open.remove(c)
 	if c.client.server != nil {
 		c.client.server.removed(c.client)

@@ -149,7 +149,7 @@ func (c *conn) closeOutput() {
 // reader looks at draining after it has marked the connection as in a handler or
 // counted the message, and quiet looks at these after draining was set.
 func (c *conn) quiet() bool {
-	if c.atWork.Load() || c.handling.Load() > 0 || c.mark.Load()&markRunning != 0 || c.busy() {
+	if c.reading.Load() == readerWorks || c.handling.Load() > 0 || c.mark.Load()&markRunning != 0 || c.busy() {
 		return false
 	}
 	return c.flushedAll()

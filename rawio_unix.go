@@ -44,16 +44,37 @@ func rawOf(nc net.Conn) *rawConn {
 // and no error mean that the reader is to prepare for a wait and call again.
 func (raw *rawConn) read(r *reader) (int, error) {
 	raw.reader, raw.n, raw.readErr, raw.pollEnd = r, 0, nil, time.Time{}
-	if err := raw.rc.Read(raw.readOnce); err != nil {
-		return 0, err
+	err := raw.rc.Read(raw.readOnce)
+	switch {
+	case err == nil:
+		return raw.n, raw.readErr
+	case r.conn.reading.Load() == readerAsked:
+		return 0, errRests
 	}
-	return raw.n, raw.readErr
+	return 0, err
+}
+
+// letGo forgets the reader, which is about to end.
+func (raw *rawConn) letGo() { raw.reader = nil }
+
+// wait waits until there is something to read, be it an error.
+func (raw *rawConn) wait() {
+	looked := false
+	raw.rc.Read(func(fd uintptr) bool { // what is wrong with it the next read says, too
+		if looked {
+			return true
+		}
+		looked = true
+		return socket.Readable(fd)
+	})
 }
 
 // tryReadFD reports false to be called again when the socket is readable.
 func (raw *rawConn) tryReadFD(fd uintptr) bool {
-	atWork := &raw.reader.conn.atWork
-	atWork.Store(true) // before the bytes leave the socket
+	c := raw.reader.conn
+	if c.reading.Swap(readerWorks) == readerAsked { // before the bytes leave the socket
+		c.unasked()
+	}
 	for {
 		n, err := socket.Read(fd, raw.reader.space())
 		switch {
@@ -62,7 +83,6 @@ func (raw *rawConn) tryReadFD(fd uintptr) bool {
 		case err == syscall.EAGAIN && raw.looksAgain():
 			continue
 		case err == syscall.EAGAIN:
-			atWork.Store(false)
 			return !raw.reader.mayWait()
 		case err != nil:
 			raw.readErr = os.NewSyscallError("read", err)

@@ -118,8 +118,15 @@ type running struct {
 	ctx     *Context // of a handler
 }
 
-// run reads until the connection ends or the baton goes to another reader.
+// run reads until the connection ends, rests, or the baton goes to another reader.
 func (r *reader) run() {
+	if c := r.conn; r.runOn() {
+		go c.rest()
+	}
+}
+
+// runOn is run. It reports whether the connection rests.
+func (r *reader) runOn() (rests bool) {
 	returned := false
 	defer func() {
 		if !returned {
@@ -127,24 +134,29 @@ func (r *reader) run() {
 		}
 		r.giveBack()
 	}()
-	r.readOn()
+	rests = r.readOn()
 	returned = true
+	return rests
 }
 
-func (r *reader) readOn() {
+func (r *reader) readOn() (rests bool) {
 	c := r.conn
 	if r.first && !r.open() {
-		return
+		return false
 	}
 	for {
 		if !r.dispatchAll() {
-			return
+			return false
 		}
 		c.flushPending()
-		if err := r.fill(); err != nil {
+		switch err := r.fill(); {
+		case err == errRests:
+			r.letGo()
+			return true
+		case err != nil:
 			c.fail(r.explain(err))
 			c.over()
-			return
+			return false
 		}
 	}
 }
@@ -307,10 +319,10 @@ func (r *reader) fill() error {
 			return err
 		}
 		r.checkDeadline()
-		c.atWork.Store(false)
+		c.reading.Store(readerHolds)
 		n, err := r.read()
 		if n > 0 {
-			c.atWork.Store(true)
+			c.reading.Store(readerWorks)
 			r.w += n
 			r.readAt, r.unclocked = 0, clockEvery
 			c.received.Add(uint64(n))
@@ -393,11 +405,13 @@ func (r *reader) space() []byte {
 // to be set before.
 func (r *reader) mayWait() bool {
 	if r.needsDeadline() {
+		r.conn.reading.Store(readerHolds)
 		return false
 	}
 	if r.unparsed() <= stashLimit {
 		r.stashRest()
 	}
+	r.waits()
 	return true
 }
 
