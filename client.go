@@ -69,7 +69,7 @@ type Client struct {
 
 	conn    atomic.Pointer[conn] // the newest; it may have ended
 	closing atomic.Bool          // Shutdown was called
-	done    chan struct{}
+	done    signal
 	stats   clientStats
 	// redialNow has Restart not wait for the back-off; capacity 1, nil for an
 	// accepted client.
@@ -133,7 +133,7 @@ func connectError(err error) error {
 }
 
 func newClient(h *Handler) *Client {
-	c := &Client{Handler: h, Codec: h.snapshot().settings.codec, done: make(chan struct{})}
+	c := &Client{Handler: h, Codec: h.snapshot().settings.codec}
 	if c.Codec == nil {
 		c.Codec = codec.DefaultCodec
 	}
@@ -395,7 +395,7 @@ func (c *Client) State() State {
 
 // Done is closed when the client is closed for good: an accepted one with its
 // connection, a dialled one by Stop, Shutdown, or when it gives up.
-func (c *Client) Done() <-chan struct{} { return c.done }
+func (c *Client) Done() <-chan struct{} { return c.done.wait() }
 
 // Err returns why the last connection ended, nil if none has. Once the client
 // is closed it is why.
@@ -435,7 +435,7 @@ func (c *Client) close(err error) {
 	if c.state != StateClosed {
 		c.state = StateClosed
 		c.cause = err
-		close(c.done)
+		c.done.give()
 	}
 	conns := slices.Clone(c.conns)
 	c.announce()

@@ -29,8 +29,6 @@ type conn struct {
 	src      io.Reader // nc, or what SetReaderWrapper made of it before the first read
 	dialled  bool
 	born     time.Time
-	ready    chan struct{} // closed when the connected hooks have returned
-	done     chan struct{} // closed by fail
 
 	// Looked at by all who send, seldom changed.
 	stopping       atomic.Bool // stopped by this side: nothing more is dispatched
@@ -47,6 +45,9 @@ type conn struct {
 	hello          atomic.Pointer[wire.Hello] // nil for a peer of version 1
 	coders         atomic.Pointer[agreement]  // as it was found last
 	passing        sync.Mutex                 // held while the baton changes hands
+	ready          signal                     // the connected hooks have returned
+	done           signal                     // given by fail
+	readerDone     signal                     // no reader is left
 	incoming       incoming
 
 	// Changed for each read, or each message.
@@ -74,25 +75,24 @@ type conn struct {
 
 	// Guarded by mu, and features is changed by the holder of the baton alone. What each
 	// message needs comes first, so that it is in few cache lines.
-	mu         sync.Mutex
-	features   uint64 // what both ends speak beyond version 1
-	cause      error  // why the connection ended
-	out        output
-	locked     bool // the peer is not let in yet
-	limits     peerLimits
-	calls      callTable
-	inflight   atomic.Int64 // calls.n, to look at without mu
-	pings      pings
-	away       chan struct{} // closed when either end goes away; nil: nobody asked
-	isAway     bool
-	opening    *time.Timer // ends a connection that does not open, or its wait
-	ctx        context.Context
-	cancel     context.CancelCauseFunc
-	sweeper    *time.Timer
-	sweepAt    int64 // when it runs, on the clock of now; 0: it does not
-	sweepFrom  int64 // it does not run before
-	flushed    chan struct{}
-	readerDone chan struct{} // closed when no reader is left
+	mu        sync.Mutex
+	features  uint64 // what both ends speak beyond version 1
+	cause     error  // why the connection ended
+	out       output
+	locked    bool // the peer is not let in yet
+	limits    peerLimits
+	calls     callTable
+	inflight  atomic.Int64 // calls.n, to look at without mu
+	pings     pings
+	away      chan struct{} // closed when either end goes away; nil: nobody asked
+	isAway    bool
+	opening   *time.Timer // ends a connection that does not open, or its wait
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	sweeper   *time.Timer
+	sweepAt   int64 // when it runs, on the clock of now; 0: it does not
+	sweepFrom int64 // it does not run before
+	flushed   chan struct{}
 
 	// Guarded by restless.mu.
 	restIndex int
@@ -112,17 +112,14 @@ type conn struct {
 func newConn(client *Client, nc net.Conn, dialled bool) *conn {
 	snap := client.Handler.snapshot()
 	c := &conn{
-		client:     client,
-		handler:    client.Handler,
-		settings:   &snap.settings,
-		hooks:      &snap.hooks,
-		nc:         nc,
-		src:        nc,
-		dialled:    dialled,
-		born:       time.Now(),
-		ready:      make(chan struct{}),
-		done:       make(chan struct{}),
-		readerDone: make(chan struct{}),
+		client:   client,
+		handler:  client.Handler,
+		settings: &snap.settings,
+		hooks:    &snap.hooks,
+		nc:       nc,
+		src:      nc,
+		dialled:  dialled,
+		born:     time.Now(),
 	}
 	c.watchdog = watchdogOf(c.handler, c.born)
 	c.workers.over = c.settings.decisions.neverReuse
@@ -205,7 +202,7 @@ func (r *reader) connected() bool {
 	defer func() {
 		if !returned { // a hook ended this goroutine with runtime.Goexit
 			close(gate)
-			close(c.ready)
+			c.ready.give()
 			c.passBaton(mark, false)
 			c.release(0)
 			if r.running.claimed {
@@ -216,7 +213,7 @@ func (r *reader) connected() bool {
 	c.runConnected()
 	returned = true
 	close(gate)
-	close(c.ready)
+	c.ready.give()
 	if r.finish(mark) {
 		c.gate = nil
 		return true
@@ -240,8 +237,8 @@ func (c *conn) runConnected() {
 // over.
 func (c *conn) opened() {
 	select {
-	case <-c.ready:
-	case <-c.readerDone:
+	case <-c.ready.wait():
+	case <-c.readerDone.wait():
 	}
 }
 
@@ -341,7 +338,7 @@ func (c *conn) fail(err error) {
 	cancel := c.cancel
 	c.mu.Unlock()
 
-	close(c.done)
+	c.done.give()
 	c.nc.Close() // unblocks the reader and the flusher
 	if cancel != nil {
 		cancel(err)
@@ -364,11 +361,11 @@ func (c *conn) over() {
 	}
 	c.neverSettled()
 	if c.dialled && !c.client.owned(c) {
-		close(c.readerDone)
+		c.readerDone.give()
 		c.logEnd()
 		return // of an attempt to connect, which whoever dialled hears of
 	}
-	close(c.readerDone)
+	c.readerDone.give()
 	c.logEnd()
 	c.client.lost(c)
 	defer c.client.connEnded() // also when a hook ends this goroutine
@@ -383,7 +380,7 @@ func (c *conn) stopped() {
 	if len(c.hooks.beforeRecv)+len(c.hooks.beforeSend) > 0 {
 		return // one of them may have called us
 	}
-	<-c.readerDone
+	<-c.readerDone.wait()
 	c.mu.Lock()
 	flushed := c.flushed
 	c.mu.Unlock()

@@ -409,7 +409,7 @@ func (r *reader) waitForTurn(h wire.Header, method string, frame []byte) bool {
 		case <-c.room.ch:
 		case <-alive.C:
 			c.reply(wire.Header{Cmd: wire.CmdPong}, "")
-		case <-c.done:
+		case <-c.done.wait():
 			return false
 		}
 	}

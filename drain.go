@@ -38,7 +38,7 @@ func (c *conn) drain(ctx context.Context) error {
 		case <-ticker.C:
 		case <-patience.C:
 			c.acked.Store(true) // it has had its time: what it begins is refused
-		case <-c.done:
+		case <-c.done.wait():
 			return nil
 		case <-ctx.Done():
 			return contextError(ctx, false)
@@ -91,12 +91,6 @@ func (c *conn) goesAway() <-chan struct{} {
 	return c.away
 }
 
-var closedChan = func() chan struct{} {
-	ch := make(chan struct{})
-	close(ch)
-	return ch
-}()
-
 // goAway handles the peer's wish that nothing new is begun, or that it begins
 // nothing new itself.
 func (r *reader) goAway(h wire.Header, reason []byte) {
@@ -129,7 +123,7 @@ func (c *conn) drained(ctx context.Context) {
 	for !c.flushedAll() {
 		select {
 		case <-ticker.C:
-		case <-c.done:
+		case <-c.done.wait():
 			return
 		case <-ctx.Done():
 			return
@@ -172,7 +166,7 @@ func (c *conn) linger(ctx context.Context) {
 	timer := time.NewTimer(lingerTime)
 	defer timer.Stop()
 	select {
-	case <-c.done:
+	case <-c.done.wait():
 	case <-ctx.Done():
 	case <-timer.C:
 	}

@@ -215,7 +215,7 @@ func (r *reader) settle() bool {
 		close(c.gate)
 		c.gate = nil
 	}
-	close(c.ready)
+	c.ready.give()
 	return true
 }
 
@@ -229,7 +229,7 @@ func (c *conn) settleApart(gate chan struct{}) {
 	claimed := c.ordered.claim() // so that the disconnected hook comes behind
 	defer func() {
 		close(gate)
-		close(c.ready)
+		c.ready.give()
 		c.release(0)
 		if claimed {
 			go c.ordered.drain(c)
@@ -306,7 +306,7 @@ func (c *conn) ask(what string, fn func(context.Context) error) error {
 	select {
 	case err := <-answer:
 		return err
-	case <-c.done:
+	case <-c.done.wait():
 		return c.err()
 	}
 }

@@ -186,7 +186,7 @@ func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 		return rtt, nil
 	case <-ctx.Done():
 		return 0, contextError(ctx, false)
-	case <-cn.done:
+	case <-cn.done.wait():
 		return 0, lostError(cn.err(), false)
 	}
 }

@@ -173,12 +173,7 @@ func (r *reader) replace(panicked any) {
 	}
 	c.passing.Lock()
 	defer c.passing.Unlock()
-	select {
-	case <-c.readerDone:
-		return
-	default:
-	}
-	if c.reader != r {
+	if c.readerDone.given() || c.reader != r {
 		return
 	}
 	c.reader = &reader{conn: c, epoch: r.epoch + 1}

@@ -168,7 +168,7 @@ func (c *Client) lost(cn *conn) {
 	}
 	if c.server != nil || closing || cn.settings.reconnectAttempts == 0 {
 		c.state = StateClosed
-		close(c.done)
+		c.done.give()
 		c.announce()
 		return
 	}
@@ -312,7 +312,7 @@ func (c *Client) backOff(s *settings, pause time.Duration) (attempt int, ok bool
 		return attempt, true
 	case <-c.redialNow:
 		return attempt, true
-	case <-c.done:
+	case <-c.done.wait():
 		return attempt, false
 	}
 }
