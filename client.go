@@ -75,7 +75,7 @@ type Client struct {
 	// accepted client.
 	redialNow chan struct{}
 	seq       atomic.Uint64 // of notifications
-	session   string        // of a dialled client
+	session   string        // of an accepted client set before conn.hello
 
 	// Guarded by mu.
 	mu             sync.Mutex

@@ -11,7 +11,7 @@ func rawOf(net.Conn) *rawConn { return nil }
 
 func (*rawConn) read(*reader) (int, error) { panic("arpc: no raw sockets on this system") }
 
-func (*rawConn) letGo() {}
+func (*rawConn) letGo(bool) {}
 
 func (*rawConn) wait() {}
 

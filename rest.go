@@ -137,7 +137,9 @@ func (r *reader) waits() {
 func (r *reader) letGo() {
 	c := r.conn
 	c.unasked()
-	c.raw.letGo()
+	c.mu.Lock()
+	c.raw.letGo(c.out.flushing)
+	c.mu.Unlock()
 	c.passing.Lock()
 	defer c.passing.Unlock()
 	c.reader = nil
