@@ -27,7 +27,7 @@ func (r *reader) begin(watch bool) (mark uint64) {
 	mark = r.epoch<<1 | markRunning
 	c.mark.Store(mark)
 	if watch && !c.watched.Load() {
-		c.watchdog.watch(c)
+		c.watchdog().watch(c)
 	}
 	return mark
 }
@@ -66,10 +66,10 @@ func (c *conn) passBaton(mark uint64, slow bool) bool {
 		c.list(old.running.ctx)
 	}
 	if old.running.ordered {
-		old.running.claimed = c.ordered.claim()
+		old.running.claimed = c.orderedQueue().claim()
 		c.orderedHint = true
 	}
-	r := &reader{conn: c, epoch: next, readAt: old.arrived(), unclocked: clockEvery, skip: old.skip, gone: old.gone, lead: old.lead, frame: old.frame, armed: old.armed}
+	r := &reader{conn: c, epoch: next, readAt: old.arrived(), unclocked: clockEvery, skip: old.skip, gone: old.gone, lead: old.lead, frame: old.frame, armed: old.armed, src: old.src}
 	r.inherit(old)
 	c.reader = r
 	go r.run()
@@ -121,15 +121,18 @@ type watchdog struct {
 // processWatchdog looks after all connections of the process.
 var processWatchdog watchdog
 
-// watchdogOf returns who looks after a connection. In a testing/synctest bubble,
-// whose time begins in the year 2000, that is the Handler's own: a goroutine from
-// outside must not touch the channels of a bubble.
-func watchdogOf(h *Handler, born time.Time) *watchdog {
-	if born.Year() < 2020 {
-		return &h.watchdog
+// watchdog returns who looks after a connection. In a testing/synctest bubble that
+// is the Handler's own: a goroutine from outside must not touch the channels of a
+// bubble.
+func (c *conn) watchdog() *watchdog {
+	if c.inBubble {
+		return &c.handler.watchdog
 	}
 	return &processWatchdog
 }
+
+// inBubble reports whether a time is from a bubble, where it begins with the year 2000.
+func inBubble(now time.Time) bool { return now.Year() < 2020 }
 
 func (w *watchdog) watch(c *conn) {
 	w.mu.Lock()

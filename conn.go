@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"slices"
@@ -22,13 +21,13 @@ type conn struct {
 	client   *Client
 	handler  *Handler
 	settings *settings // in force when the connection was made
-	watchdog *watchdog
 	hooks    *hooks
 	nc       net.Conn
-	raw      *rawConn  // nil unless nc is a TCP or Unix socket
-	src      io.Reader // nc, or what SetReaderWrapper made of it before the first read
-	dialled  bool
+	raw      *rawConn // nil unless nc is a TCP or Unix socket
 	born     time.Time
+	dialled  bool
+	inBubble bool // of testing/synctest
+	mayRest  bool
 
 	// Looked at by all who send, seldom changed.
 	stopping       atomic.Bool // stopped by this side: nothing more is dispatched
@@ -37,7 +36,7 @@ type conn struct {
 	knowsDeadlines atomic.Bool // the peer is told the time that is left
 	leaving        atomic.Bool // the peer wants nothing new on this connection
 	acked          atomic.Bool // the peer begins nothing new
-	ended          atomic.Bool // done is closed, or about to be
+	ended          atomic.Bool // done is given, or about to be
 	watched        atomic.Bool
 	saidHello      atomic.Bool
 	stage          atomic.Int32               // see stageOpening
@@ -50,12 +49,16 @@ type conn struct {
 	readerDone     signal                     // no reader is left
 	incoming       incoming
 
+	// Made when they are first needed: see parts.go.
+	ordered atomic.Pointer[orderedQueue]
+	workers atomic.Pointer[workers]
+	streams atomic.Pointer[streamTable]
+
 	// Changed for each read, or each message.
 	mark        atomic.Uint64 // who has the baton: see baton.go
 	received    atomic.Uint64 // bytes, since the start
 	reading     atomic.Uint32 // what the reader is at: see rest.go
 	restless    atomic.Bool   // it is in the list of those that may soon rest
-	mayRest     bool          // set by newConn
 	handling    atomic.Int64  // requests and notifications off the reader
 	heldBytes   atomic.Int64  // their bytes
 	streamBytes atomic.Int64  // of stream messages that wait for Recv
@@ -63,15 +66,16 @@ type conn struct {
 
 	// Owned by the holder of the baton.
 	reader       *reader
-	phase        phase
 	gate         chan struct{} // closed when the connected hook returned; nil from then on
-	orderedHint  bool          // ordered.busy may be true
-	useful       bool          // a frame made sense
+	phase        phase
+	orderedHint  bool // ordered.busy may be true
+	useful       bool // a frame made sense
 	callbackPace pace
 
-	ordered orderedQueue
-	workers workers
-	streams streamTable
+	// Each with a guard of its own. Behind them begins a cache line.
+	adopted     bool  // it was its dialled client's; guarded by client.mu
+	toBeFlushed bool  // it is in the list; guarded by flushers.mu
+	restIndex   int32 // in the list of those that may soon rest; guarded by restless.mu
 
 	// Guarded by mu, and features is changed by the holder of the baton alone. What each
 	// message needs comes first, so that it is in few cache lines.
@@ -79,34 +83,26 @@ type conn struct {
 	features  uint64 // what both ends speak beyond version 1
 	cause     error  // why the connection ended
 	out       output
-	locked    bool // the peer is not let in yet
 	limits    peerLimits
 	calls     callTable
 	inflight  atomic.Int64 // calls.n, to look at without mu
-	pings     pings
-	away      chan struct{} // closed when either end goes away; nil: nobody asked
-	isAway    bool
-	opening   *time.Timer // ends a connection that does not open, or its wait
-	ctx       context.Context
-	cancel    context.CancelCauseFunc
 	sweeper   *time.Timer
-	sweepAt   int64 // when it runs, on the clock of now; 0: it does not
-	sweepFrom int64 // it does not run before
+	sweepAt   int64       // when it runs, on the clock of now; 0: it does not
+	sweepFrom int64       // it does not run before
+	opening   *time.Timer // ends a connection that does not open, or its wait
+	pings     *pings      // nil before the first
+	seldom    *seldom     // nil until somebody needs something of it
 	flushed   chan struct{}
+	locked    bool // the peer is not let in yet
+	isAway    bool // either end goes away
 
 	// Guarded by restless.mu.
-	restIndex int
-	restSeen  uint64 // bytes received at the last look
+	restSeen uint64 // bytes received at the last look
 
 	// Guarded by watchdog.mu.
-	forgotten bool // the connection has ended
 	lastMark  uint64
-	idleTicks int
-
-	adopted     bool        // it was its dialled client's; guarded by client.mu
-	toBeFlushed bool        // it is in the list; guarded by flushers.mu
-	keepalive   *time.Timer // guarded by mu
-	idle        *time.Timer // guarded by mu
+	idleTicks uint8
+	forgotten bool // the connection has ended
 }
 
 func newConn(client *Client, nc net.Conn, dialled bool) *conn {
@@ -117,12 +113,10 @@ func newConn(client *Client, nc net.Conn, dialled bool) *conn {
 		settings: &snap.settings,
 		hooks:    &snap.hooks,
 		nc:       nc,
-		src:      nc,
 		dialled:  dialled,
 		born:     time.Now(),
 	}
-	c.watchdog = watchdogOf(c.handler, c.born)
-	c.workers.over = c.settings.decisions.neverReuse
+	c.inBubble = inBubble(c.born)
 	c.maxSend.Store(int64(c.settings.maxBody))
 	c.locked = c.demandsHello()
 	c.calls = newCallTable(uint16(client.Handler.conns.Add(1)), &c.inflight)
@@ -132,7 +126,7 @@ func newConn(client *Client, nc net.Conn, dialled bool) *conn {
 	if snap.hooks.readerWrap == nil && !c.settings.decisions.neverRaw {
 		c.raw = rawOf(nc)
 	}
-	c.mayRest = c.raw != nil && c.watchdog == &processWatchdog && len(c.hooks.beforeRecv) == 0
+	c.mayRest = c.raw != nil && !c.inBubble && len(c.hooks.beforeRecv) == 0
 	return c
 }
 
@@ -165,7 +159,7 @@ func (o *openConns) all() []*conn {
 
 // start begins to read.
 func (c *conn) start() {
-	c.reader = &reader{conn: c, first: true}
+	c.reader = &reader{conn: c, first: true, src: c.nc}
 	c.handler.open.add(c)
 	c.limitOpening()
 	go c.reader.run()
@@ -178,7 +172,7 @@ func (r *reader) open() bool {
 	c := r.conn
 	err := c.handshake()
 	if err == nil {
-		err = c.wrap()
+		err = r.wrap()
 	}
 	if err != nil {
 		c.fail(err)
@@ -206,7 +200,7 @@ func (r *reader) connected() bool {
 			c.passBaton(mark, false)
 			c.release(0)
 			if r.running.claimed {
-				go c.ordered.drain(c)
+				go c.orderedQueue().drain(c)
 			}
 		}
 	}()
@@ -220,7 +214,7 @@ func (r *reader) connected() bool {
 	}
 	c.release(0)
 	if r.running.claimed {
-		c.ordered.drain(c)
+		c.orderedQueue().drain(c)
 	}
 	return false
 }
@@ -263,7 +257,8 @@ func (c *conn) handshake() error {
 }
 
 // wrap has the connection read through what SetReaderWrapper said.
-func (c *conn) wrap() (err error) {
+func (r *reader) wrap() (err error) {
+	c := r.conn
 	if c.hooks.readerWrap == nil {
 		return nil
 	}
@@ -273,7 +268,7 @@ func (c *conn) wrap() (err error) {
 			err = Errorf(CodeInternal, "arpc: the reader wrapper panicked: %v", p)
 		}
 	}()
-	if c.src = c.hooks.readerWrap(c.nc); c.src == nil {
+	if r.src = c.hooks.readerWrap(c.nc); r.src == nil {
 		return NewError(CodeInternal, "arpc: the reader wrapper returned nil")
 	}
 	return nil
@@ -330,12 +325,7 @@ func (c *conn) fail(err error) {
 		c.endFlush()
 	}
 	c.out.wake()
-	for _, timer := range []*time.Timer{c.sweeper, c.keepalive, c.idle, c.opening} {
-		if timer != nil {
-			timer.Stop()
-		}
-	}
-	cancel := c.cancel
+	cancel := c.stopTimers()
 	c.mu.Unlock()
 
 	c.done.give()
@@ -346,14 +336,13 @@ func (c *conn) fail(err error) {
 	for _, k := range waiting {
 		k.finish(c, lostError(err, k.offset >= offered))
 	}
-	c.streams.fail(lostError(err, false))
-	c.workers.end()
+	c.endParts(err)
 	c.passBaton(c.mark.Load(), false) // so that the end does not wait for a handler
 }
 
 // over runs on the last reader, after the last message was dispatched.
 func (c *conn) over() {
-	c.watchdog.forget(c)
+	c.watchdog().forget(c)
 	processRestless.forget(c)
 	c.handler.open.remove(c)
 	if c.client.server != nil {
@@ -370,7 +359,7 @@ func (c *conn) over() {
 	c.client.lost(c)
 	defer c.client.connEnded() // also when a hook ends this goroutine
 	if c.stage.Load() == stageUsed {
-		c.ordered.finally(c, func() { c.client.disconnected(c) })
+		c.orderedQueue().finally(c, func() { c.client.disconnected(c) })
 	}
 }
 
@@ -548,7 +537,7 @@ func (c *conn) busy() bool {
 	c.mu.Lock()
 	n := c.calls.n
 	c.mu.Unlock()
-	return n > 0 || c.streams.open() > 0
+	return n > 0 || c.streams.Load().open() > 0
 }
 
 // room is where the reader waits until a handler is done.

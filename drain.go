@@ -72,8 +72,8 @@ func (c *conn) goAway() {
 func (c *conn) closeAway() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.isAway && c.away != nil {
-		close(c.away)
+	if !c.isAway && c.seldom != nil && c.seldom.away != nil {
+		close(c.seldom.away)
 	}
 	c.isAway = true
 }
@@ -85,10 +85,11 @@ func (c *conn) goesAway() <-chan struct{} {
 	if c.isAway {
 		return closedChan
 	}
-	if c.away == nil {
-		c.away = make(chan struct{})
+	s := c.rare()
+	if s.away == nil {
+		s.away = make(chan struct{})
 	}
-	return c.away
+	return s.away
 }
 
 // goAway handles the peer's wish that nothing new is begun, or that it begins

@@ -184,13 +184,13 @@ func (c *conn) settleApart(gate chan struct{}) {
 	}
 	c.startKeepalive()
 	c.hold(0)
-	claimed := c.ordered.claim() // so that the disconnected hook comes behind
+	claimed := c.orderedQueue().claim() // so that the disconnected hook comes behind
 	defer func() {
 		close(gate)
 		c.ready.give()
 		c.release(0)
 		if claimed {
-			go c.ordered.drain(c)
+			go c.orderedQueue().drain(c)
 		}
 	}()
 	c.runConnected()

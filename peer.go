@@ -69,16 +69,16 @@ func (c *conn) learn(hello *wire.Hello) {
 
 // peerLimits are what the peer accepts. 0: it did not say.
 type peerLimits struct {
-	inflight int
-	streams  int
 	window   int64
-	metadata int
+	inflight int32
+	streams  int32
+	metadata int32
 }
 
 func limitsOf(hello *wire.Hello) peerLimits {
 	l := peerLimits{
-		inflight: atMost(hello.MaxInflight),
-		streams:  atMost(hello.MaxStreams),
+		inflight: int32(atMost(hello.MaxInflight)),
+		streams:  int32(atMost(hello.MaxStreams)),
 		window:   int64(atMost(hello.Window)),
 		metadata: wire.DefaultMaxMeta,
 	}
@@ -86,7 +86,7 @@ func limitsOf(hello *wire.Hello) peerLimits {
 		l.window = defaultStreamWindow
 	}
 	if hello.MaxMetadata > 0 {
-		l.metadata = atMost(hello.MaxMetadata)
+		l.metadata = int32(atMost(hello.MaxMetadata))
 	}
 	return l
 }
@@ -95,7 +95,7 @@ func limitsOf(hello *wire.Hello) peerLimits {
 func (c *conn) maxMetadata() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.limits.metadata
+	return int(c.limits.metadata)
 }
 
 // hellos remembers what the last peer said. Most say the same, but for their session

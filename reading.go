@@ -80,9 +80,10 @@ type reader struct {
 	gone int64    // bytes of it that were
 	lead []byte   // its first bytes
 
-	stash []byte // the start of a frame while s is nil
-	idle  []byte // to wait with on connections that are no sockets
-	hot   bool   // the last read of such a connection filled what it was given
+	src   io.Reader // of connections that are no sockets: theirs, or what SetReaderWrapper made of it
+	stash []byte    // the start of a frame while s is nil
+	idle  []byte    // to wait with on connections that are no sockets
+	hot   bool      // the last read of such a connection filled what it was given
 
 	frame int        // number of the frame under way
 	armed armedFrame // what the read deadline was set for
@@ -336,7 +337,7 @@ func (r *reader) read() (int, error) {
 		return c.raw.read(r)
 	}
 	if r.hot || r.unparsed() > stashLimit {
-		n, err := c.src.Read(r.space())
+		n, err := r.src.Read(r.space())
 		r.hot = n >= idleBuffer
 		return n, eofLast(n, err)
 	}
@@ -344,7 +345,7 @@ func (r *reader) read() (int, error) {
 	if r.idle == nil {
 		r.idle = make([]byte, idleBuffer)
 	}
-	n, err := c.src.Read(r.idle)
+	n, err := r.src.Read(r.idle)
 	if n > 0 {
 		copy(r.space(), r.idle[:n])
 	}

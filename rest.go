@@ -41,7 +41,7 @@ func (l *restless) add(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c.restless.Store(true)
-	c.restIndex, c.restSeen = len(l.conns), c.received.Load()
+	c.restIndex, c.restSeen = int32(len(l.conns)), c.received.Load()
 	l.conns = append(l.conns, c)
 	switch {
 	case l.timer == nil:
