@@ -465,14 +465,14 @@ func (c *conn) refuse(h wire.Header, method string, err error) {
 // drop tells of a message that was received and is not handled.
 func (r *reader) drop(frame []byte, why string) {
 	c := r.conn
-	c.client.stats.dropped.Add(1)
+	c.client.count().dropped.Add(1)
 	c.settings.logger.Debug("arpc: message dropped", "peer", c.peer(), "why", why)
 	r.tell("message-dropped hook", c.handler.snapshot().hooks.dropped, frame)
 }
 
 // missed tells of a response that no call waits for.
 func (r *reader) missed(frame []byte) {
-	r.conn.client.stats.missed.Add(1)
+	r.conn.client.count().missed.Add(1)
 	r.tell("session-miss hook", r.conn.handler.snapshot().hooks.sessionMiss, frame)
 }
 

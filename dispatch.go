@@ -421,7 +421,7 @@ func (r *reader) refuseOverLimit(h wire.Header, method string, frame []byte) {
 	c := r.conn
 	err := Errorf(CodeResourceExhausted, "arpc: too many requests in flight on the connection, the limit is %d or %d bytes (WithMaxInflight, WithMaxInflightBytes)", c.settings.maxInflight, c.settings.maxInflightBytes)
 	if h.Command() == wire.CmdRequest {
-		c.client.stats.refused.Add(1)
+		c.client.count().refused.Add(1)
 		c.refuse(h, method, err)
 		return
 	}

@@ -174,7 +174,7 @@ func (r *routeCounters) snapshot(method string) RouteStatistics {
 }
 
 func (c *conn) statistics() ConnectionStatistics {
-	stats := &c.client.stats
+	stats := c.client.counted()
 	s := ConnectionStatistics{
 		Peer: c.peer(), Version: 1, Age: time.Since(c.born), Received: c.received.Load(),
 		Handling: c.handling.Load(), Streams: c.streams.Load().open(),

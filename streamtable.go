@@ -78,7 +78,7 @@ func (t *streamTable) received(r *reader, snap *snapshot, h wire.Header, frame [
 	}
 	opens := c.opensStream(h)
 	if !opens && (len(data) > 0 || !end) && !s.push(data) && !(t.reclaim() && s.push(data)) {
-		c.client.stats.overruns.Add(1)
+		c.client.count().overruns.Add(1)
 		s.drop(s.overrun())
 	}
 	if end {
