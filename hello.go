@@ -38,6 +38,9 @@ const features = wire.FeatureMetadata | wire.FeatureCancel | wire.FeatureWindows
 // first bytes, so that they know the peer. A peer of version 1 may be silent.
 const helloGrace = 100 * time.Millisecond
 
+// usualHello is a size in bytes that most hellos do not exceed.
+const usualHello = 256
+
 // maxCredentials is the most bytes that WithCredentials may return.
 const maxCredentials = 32 << 10
 
@@ -291,7 +294,7 @@ func (c *conn) sendHello(cmd byte, hello, peer *wire.Hello) {
 	o := outgoing{
 		meets:   peer,
 		header:  wire.Header{Cmd: cmd},
-		payload: payload{b: hello.Append(nil, cmd == wire.CmdPing)},
+		payload: payload{b: hello.Append(make([]byte, 0, usualHello), cmd == wire.CmdPing)},
 		reply:   true,
 	}
 	c.sendReply(&o)
@@ -344,8 +347,9 @@ func (r *reader) welcomed(record []byte) bool {
 		c.fail(err)
 		return true
 	}
+	kept := c.kept(&hello)
 	c.mu.Lock()
-	c.learn(&hello)
+	c.learn(kept)
 	c.mu.Unlock()
 	return r.settle()
 }
@@ -408,7 +412,7 @@ func (r *reader) introduced(record []byte) bool {
 		return true
 	}
 	own := c.ownHello()
-	c.sendHello(wire.CmdPong, &own, &hello) // before anything that only version 2 understands
+	c.sendHello(wire.CmdPong, &own, c.kept(&hello)) // before anything that only version 2 understands
 	if c.draining.Load() {
 		c.acked.Store(false) // the drain began meanwhile and took the peer for one of version 1
 		c.goAway()

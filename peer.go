@@ -46,14 +46,21 @@ func (c *Client) Session() string {
 	return c.session
 }
 
+// kept returns what is kept of a hello, for learn. The session has its own place, which
+// is looked at once there is a hello.
+func (c *conn) kept(hello *wire.Hello) *wire.Hello {
+	if !c.dialled {
+		c.client.session = string(hello.Session)
+	}
+	alike := *hello
+	alike.Credentials, alike.Session = nil, nil
+	return c.handler.hellos.share(&alike)
+}
+
 // learn notes what the peer is, for the reader and for senders. Only the holder of
 // the baton calls it, with mu held.
 func (c *conn) learn(hello *wire.Hello) {
-	if !c.dialled {
-		c.client.session = string(hello.Session) // before: who finds a hello looks at it
-	}
-	hello.Credentials, hello.Session = nil, nil
-	c.hello.Store(c.handler.hellos.share(hello))
+	c.hello.Store(hello)
 	c.cancels.Store(hello.Features&wire.FeatureCancel != 0)
 	c.knowsDeadlines.Store(hello.Features&wire.FeatureMetadata != 0)
 	c.features = hello.Features & features
@@ -102,11 +109,13 @@ func (c *conn) maxMetadata() int {
 // and credentials, and one record does for all of them.
 type hellos struct{ last atomic.Pointer[wire.Hello] }
 
-// share returns a record that says what hello does, which must not be changed any more.
+// share returns a record that says what hello does.
 func (h *hellos) share(hello *wire.Hello) *wire.Hello {
-	if last := h.last.Load(); last != nil && bytes.Equal(last.Append(nil, false), hello.Append(nil, false)) {
+	var one, other [usualHello]byte
+	if last := h.last.Load(); last != nil && bytes.Equal(last.Append(one[:0], false), hello.Append(other[:0], false)) {
 		return last
 	}
-	h.last.Store(hello)
-	return hello
+	own := *hello
+	h.last.Store(&own)
+	return &own
 }
