@@ -224,3 +224,34 @@ func TestConnectionsOfABubbleAreNotListed(t *testing.T) {
 		require.False(t, c.mayRest)
 	})
 }
+
+// The timer stands while nobody is in the list.
+func TestTheListOfThoseThatMayRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l restless
+		conns := []*conn{{}, {}, {}, {}}
+		for _, c := range conns {
+			l.add(c)
+		}
+		l.forget(conns[1]) // it has ended
+		conns[0].received.Add(1)
+		require.ElementsMatch(t, []*conn{conns[2], conns[3]}, l.idle())
+		require.True(t, conns[0].restless.Load())
+		require.ElementsMatch(t, []*conn{conns[0]}, l.idle())
+		for _, c := range conns {
+			require.False(t, c.restless.Load())
+		}
+		require.False(t, l.timer.Stop())
+
+		l.add(conns[0])
+		l.add(conns[1])
+		l.forget(conns[0])
+		l.forget(conns[0])
+		l.forget(conns[1])
+		require.False(t, l.timer.Stop())
+
+		l.add(conns[1])
+		time.Sleep(restAfter + 1)
+		require.False(t, conns[1].restless.Load(), "the timer runs again")
+	})
+}
