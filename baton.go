@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/arpc-go/arpc/internal/bubble"
 )
 
 // One goroutine at a time reads a connection: it holds the baton. Handlers run
@@ -29,7 +27,7 @@ func (r *reader) begin(watch bool) (mark uint64) {
 	mark = r.epoch<<1 | markRunning
 	c.mark.Store(mark)
 	if watch && !c.watched.Load() {
-		c.watchdog.watch(c)
+		c.watchdog().watch(c)
 	}
 	return mark
 }
@@ -68,10 +66,10 @@ func (c *conn) passBaton(mark uint64, slow bool) bool {
 		c.list(old.running.ctx)
 	}
 	if old.running.ordered {
-		old.running.claimed = c.ordered.claim()
+		old.running.claimed = c.orderedQueue().claim()
 		c.orderedHint = true
 	}
-	r := &reader{conn: c, epoch: next, readAt: old.arrived(), unclocked: clockEvery, skip: old.skip, gone: old.gone, lead: old.lead, frame: old.frame, armed: old.armed}
+	r := &reader{conn: c, epoch: next, readAt: old.arrived(), unclocked: clockEvery, skip: old.skip, gone: old.gone, lead: old.lead, frame: old.frame, armed: old.armed, src: old.src}
 	r.inherit(old)
 	c.reader = r
 	go r.run()
@@ -123,11 +121,12 @@ type watchdog struct {
 // processWatchdog looks after all connections of the process.
 var processWatchdog watchdog
 
-// watchdogOf returns who looks after a connection. In a testing/synctest bubble that is
-// the Handler's own: a goroutine from outside must not touch the channels of a bubble.
-func watchdogOf(h *Handler, born time.Time) *watchdog {
-	if bubble.Is(born) {
-		return &h.watchdog
+// watchdog returns who looks after a connection. In a testing/synctest bubble that
+// is the Handler's own: a goroutine from outside must not touch the channels of a
+// bubble.
+func (c *conn) watchdog() *watchdog {
+	if c.inBubble {
+		return &c.handler.watchdog
 	}
 	return &processWatchdog
 }

@@ -110,13 +110,13 @@ func (k *call) result(c *conn) error {
 // and generations begin at random: a peer may outlive this process and answer
 // what it was asked by the last one. Guarded by conn.mu.
 type callTable struct {
-	conn  uint16
 	slots []slot
-	free  uint32 // index + 1 of the first free slot, 0: none
 	n     int
+	free  uint32        // index + 1 of the first free slot, 0: none
 	gen   uint32        // of slots yet to be made
-	turns turns         // who waits for a call to end before it begins its own
+	turns *turns        // who waits for a call to end before it begins its own; nil: nobody did
 	count *atomic.Int64 // n for others
+	conn  uint16
 }
 
 type slot struct {
@@ -157,7 +157,7 @@ func (t *callTable) add(k *call, deadline int64) uint64 {
 
 // full reports whether a call has to wait for its turn. 0 is no limit.
 func (t *callTable) full(limit int) bool {
-	return limit > 0 && t.n+t.turns.promised >= limit
+	return limit > 0 && t.n+t.turns.awaited() >= limit
 }
 
 func (t *callTable) seq(index, gen uint32) uint64 {
@@ -204,7 +204,7 @@ func (t *callTable) remove(seq uint64) *call {
 	k := s.call
 	*s = slot{gen: s.gen + 1, next: t.free}
 	t.free = index
-	if len(t.turns.waiting) > 0 {
+	if t.turns != nil {
 		t.turns.wake()
 	}
 	t.n--
@@ -233,7 +233,8 @@ func (t *callTable) takeAll() []*call {
 	return all
 }
 
-// turns are who waits for something, the first to come first. Guarded by conn.mu.
+// turns are who waits for something, the first to come first. Guarded by conn.mu. Nil
+// ones are nobody.
 type turns struct {
 	waiting  []*turn
 	gone     int // of those that wait no more
@@ -244,6 +245,21 @@ type turns struct {
 type turn struct {
 	came chan struct{} // closed when it is its turn
 	over bool          // it came, or is not waited for any more
+}
+
+// awaited returns how many have been promised a turn and did not take it yet.
+func (t *turns) awaited() int {
+	if t == nil {
+		return 0
+	}
+	return t.promised
+}
+
+func (t *turns) len() int {
+	if t == nil {
+		return 0
+	}
+	return len(t.waiting)
 }
 
 func (t *turns) add() *turn {
@@ -281,13 +297,16 @@ func (t *turns) wake() {
 
 // taken is called by whose turn came. If it makes no use of it, the next one may.
 func (t *turns) taken(used bool) {
+	if t == nil {
+		return // the connection has ended
+	}
 	if t.promised--; !used {
 		t.wake()
 	}
 }
 
 func (t *turns) wakeAll() {
-	for len(t.waiting) > 0 {
+	for t.len() > 0 {
 		t.wake()
 	}
 }
@@ -463,7 +482,13 @@ func (r *reader) takeCalls(seq uint64) (n int) {
 }
 
 // now is the connection's clock for deadlines, in nanoseconds.
-func (c *conn) now() int64 { return int64(time.Since(c.born)) }
+func (c *conn) now() int64 { return sinceStart() - c.born }
+
+var processStart = time.Now()
+
+// sinceStart is the clock of the process. In a testing/synctest bubble it is another
+// one, so only differences mean anything.
+func sinceStart() int64 { return int64(time.Since(processStart)) }
 
 // deadlineIn returns the connection's time after d, 0 for no deadline.
 func (c *conn) deadlineIn(d time.Duration) int64 {

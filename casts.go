@@ -19,8 +19,8 @@ type casts struct {
 	joined connSet    // those with a place in the log
 	apart  connSet    // the others
 	last   *castChunk // where the log ends; nil before the first
-	sent   castMark
-	rounds [2]castMark // sent when the flushers began their last round, and the one before
+	sent   castSum
+	rounds [2]castSum // sent when the flushers began their last round, and the one before
 
 	news bool // there is something that not all have taken; guarded by flushers.mu
 }
@@ -40,10 +40,13 @@ const (
 	castShare = 8
 )
 
-// castMark counts bytes, and frames above castFrame.
-type castMark uint64
+// castSum counts what was sent since the start.
+type castSum struct{ bytes, frames uint64 }
 
-const castFrame castMark = 1 << 40
+// castMark counts the bytes in a piece of the log, and the frames above castFrame.
+type castMark uint32
+
+const castFrame castMark = 2 * castChunkMax // there is a bit more than castChunkMax takes
 
 func (m castMark) bytes() int  { return int(m % castFrame) }
 func (m castMark) frames() int { return int(m / castFrame) }
@@ -51,26 +54,20 @@ func (m castMark) frames() int { return int(m / castFrame) }
 // castChunk is a piece of the log. Its bytes before the end never change.
 type castChunk struct {
 	b    []byte
-	end  atomic.Uint64 // a castMark
+	end  atomic.Uint32 // a castMark
 	next atomic.Pointer[castChunk]
-}
-
-// castPlace is where a connection is in the log; no chunk: it is apart.
-type castPlace struct {
-	chunk *castChunk
-	at    castMark
 }
 
 // connSet is a set of connections, each in one at most. Guarded by casts.mu.
 type connSet struct{ conns []*conn }
 
 func (s *connSet) add(c *conn) {
-	c.castAt = len(s.conns)
+	c.castAt = int32(len(s.conns))
 	s.conns = append(s.conns, c)
 }
 
 func (s *connSet) remove(c *conn) {
-	last := len(s.conns) - 1
+	last := int32(len(s.conns) - 1)
 	if c.castAt > last || s.conns[c.castAt] != c {
 		return
 	}
@@ -115,8 +112,8 @@ func (s *casts) append(frame []byte) (apart []*Client, logged bool) {
 	}
 	end := castMark(s.last.end.Load())
 	copy(s.last.b[end.bytes():], frame)
-	s.last.end.Store(uint64(end + castFrame + castMark(len(frame))))
-	s.sent += castFrame + castMark(len(frame))
+	s.last.end.Store(uint32(end + castFrame + castMark(len(frame))))
+	s.sent.bytes, s.sent.frames = s.sent.bytes+uint64(len(frame)), s.sent.frames+1
 	return apart, true
 }
 
@@ -136,7 +133,7 @@ func (s *casts) makeRoom(n int) {
 func (s *casts) round(conns []*conn) []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rounds = [2]castMark{s.sent, s.rounds[0]}
+	s.rounds = [2]castSum{s.sent, s.rounds[0]}
 	return append(conns, s.joined.conns...)
 }
 
@@ -145,8 +142,7 @@ func (s *casts) round(conns []*conn) []*conn {
 func (s *casts) ahead() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	most := s.sent - s.rounds[1]
-	return most.bytes() > castAheadBytes || most.frames() > castAheadFrames
+	return s.sent.bytes-s.rounds[1].bytes > castAheadBytes || s.sent.frames-s.rounds[1].frames > castAheadFrames
 }
 
 // joins gives a connection a place at the end of the log if it can be there.
@@ -160,7 +156,7 @@ func (c *conn) joins(last *castChunk) bool {
 	if c.cause != nil || c.out.closed || c.locked || c.leaving.Load() || c.out.flushing || !c.out.empty() {
 		return false
 	}
-	c.cast = castPlace{last, castMark(last.end.Load())}
+	c.cast, c.castTaken = last, castMark(last.end.Load())
 	return true
 }
 
@@ -170,11 +166,10 @@ func (s *casts) part(c *conn) {
 	defer s.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cast.chunk == nil {
+	if c.cast == nil {
 		return
 	}
-	c.takeCasts()
-	c.cast = castPlace{}
+	c.leaveCasts()
 	s.joined.remove(c)
 	s.apart.add(c)
 }
@@ -182,28 +177,32 @@ func (s *casts) part(c *conn) {
 // takeCasts appends to the output what the connection has not taken of the log.
 // Guarded by conn.mu.
 func (c *conn) takeCasts() {
-	for c.cast.chunk != nil {
-		chunk, at := c.cast.chunk, c.cast.at
-		next := chunk.next.Load() // looked at first: a chunk before another one has ended
-		if end := castMark(chunk.end.Load()); end != at && !c.out.closed {
-			c.appendLent(chunk.b[at.bytes():end.bytes()], (end - at).frames())
-			c.cast.at = end
+	for c.cast != nil {
+		next := c.cast.next.Load() // looked at first: a chunk before another one has ended
+		if end := castMark(c.cast.end.Load()); end != c.castTaken && !c.out.closed {
+			c.appendLent(c.cast.b[c.castTaken.bytes():end.bytes()], (end - c.castTaken).frames())
+			c.castTaken = end
 		}
 		if next == nil {
 			return
 		}
-		c.cast = castPlace{chunk: next}
+		c.cast, c.castTaken = next, 0
 	}
+}
+
+// leaveCasts gives up the place in the log. Guarded by conn.mu.
+func (c *conn) leaveCasts() {
+	c.takeCasts()
+	c.cast = nil
 }
 
 // castsWait reports whether there is something to take. Guarded by conn.mu.
 func (c *conn) castsWait() bool {
-	chunk := c.cast.chunk
-	return chunk != nil && (castMark(chunk.end.Load()) != c.cast.at || chunk.next.Load() != nil)
+	return c.cast != nil && (castMark(c.cast.end.Load()) != c.castTaken || c.cast.next.Load() != nil)
 }
 
 // crowded reports whether the queue is too full for the log. Guarded by conn.mu.
 func (c *conn) crowded() bool {
-	return c.cast.chunk != nil &&
+	return c.cast != nil &&
 		(c.out.queued() > c.settings.sendBytes/castShare || c.out.frames+c.out.inHand > c.settings.sendMessages/castShare)
 }

@@ -216,8 +216,8 @@ func TestWhoBroadcastsIsNeverFarAhead(t *testing.T) {
 func behind(c *conn) (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	at := c.cast.at
-	for chunk := c.cast.chunk; chunk != nil; chunk = chunk.next.Load() {
+	at := c.castTaken
+	for chunk := c.cast; chunk != nil; chunk = chunk.next.Load() {
 		n += (castMark(chunk.end.Load()) - at).frames()
 		at = 0
 	}
@@ -254,7 +254,7 @@ func TestAPeerThatDoesNotReadPartsFromTheLog(t *testing.T) {
 	cn := deaf.conn.Load()
 	cn.mu.Lock()
 	require.LessOrEqual(t, cn.out.queued(), queue)
-	require.Nil(t, cn.cast.chunk, "it would keep the log")
+	require.Nil(t, cn.cast, "it would keep the log")
 	cn.mu.Unlock()
 
 	go io.Copy(io.Discard, nc)

@@ -69,13 +69,10 @@ type Client struct {
 
 	conn    atomic.Pointer[conn] // the newest; it may have ended
 	closing atomic.Bool          // Shutdown was called
-	done    chan struct{}
-	stats   clientStats
-	// redialNow has Restart not wait for the back-off; capacity 1, nil for an
-	// accepted client.
-	redialNow chan struct{}
-	seq       atomic.Uint64 // of notifications
-	session   string        // of a dialled client
+	done    signal
+	stats   atomic.Pointer[clientStats] // nil: nothing to count; see count
+	seq     atomic.Uint64               // of notifications
+	session string                      // of an accepted client set before conn.hello
 
 	// Guarded by mu.
 	mu             sync.Mutex
@@ -83,13 +80,9 @@ type Client struct {
 	cause          error // why the last connection ended, or the client
 	values         map[any]any
 	identity       any
-	conns          []*conn       // those that have not ended, one that is about to be the newest too
-	moving         bool          // the peer goes away, and the dial elsewhere is not known to have failed
-	changed        chan struct{} // closed when a call that waits is to look again; nil: none waits
+	conns          []*conn // those that have not ended, one that is about to be the newest too
 	onDisconnected []func(*Client)
-	attempts       int           // to reconnect, since a connection was of use
-	redialing      bool          // a goroutine does
-	backingOff     chan struct{} // closed when that goroutine no longer waits; nil: it does not
+	redialer       *redialer // nil for an accepted client
 }
 
 type clientStats struct {
@@ -98,6 +91,23 @@ type clientStats struct {
 	refused  atomic.Uint64 // requests over the limits
 	overruns atomic.Uint64 // streams dropped
 	full     atomic.Uint64 // messages there was no room for in the send queue
+}
+
+// count returns what counts for the client.
+func (c *Client) count() *clientStats {
+	if s := c.stats.Load(); s != nil {
+		return s
+	}
+	c.stats.CompareAndSwap(nil, new(clientStats))
+	return c.stats.Load()
+}
+
+// counted is count for who only looks.
+func (c *Client) counted() *clientStats {
+	if s := c.stats.Load(); s != nil {
+		return s
+	}
+	return new(clientStats)
 }
 
 // NewClient dials and returns a connected client, after the peer has answered the
@@ -113,7 +123,7 @@ func NewClient(dialer DialerFunc, opts ...Option) (*Client, error) {
 		return nil, err
 	}
 	c := newClient(h)
-	c.dialer, c.redialNow, c.session = dialer, make(chan struct{}, 1), rand.Text()
+	c.dialer, c.redialer, c.session = dialer, &redialer{now: make(chan struct{}, 1)}, rand.Text()
 	c.state = StateReconnecting
 	nc, err := c.dial()
 	if err != nil {
@@ -133,7 +143,7 @@ func connectError(err error) error {
 }
 
 func newClient(h *Handler) *Client {
-	c := &Client{Handler: h, Codec: h.snapshot().settings.codec, done: make(chan struct{})}
+	c := &Client{Handler: h, Codec: h.snapshot().settings.codec}
 	if c.Codec == nil {
 		c.Codec = codec.DefaultCodec
 	}
@@ -298,7 +308,7 @@ func (c *Client) sendOn(ctx context.Context, timeout time.Duration, info *callIn
 // told runs the overstock hooks if a send failed for lack of room.
 func (c *Client) told(err error) error {
 	if err != nil && errors.Is(err, ErrOverstock) {
-		c.stats.full.Add(1)
+		c.count().full.Add(1)
 		if cn := c.conn.Load(); cn != nil {
 			cn.guard("overstock hook", func() {
 				for _, hook := range c.Handler.snapshot().hooks.overstock {
@@ -399,7 +409,7 @@ func (c *Client) State() State {
 
 // Done is closed when the client is closed for good: an accepted one with its
 // connection, a dialled one by Stop, Shutdown, or when it gives up.
-func (c *Client) Done() <-chan struct{} { return c.done }
+func (c *Client) Done() <-chan struct{} { return c.done.wait() }
 
 // Err returns why the last connection ended, nil if none has. Once the client
 // is closed it is why.
@@ -418,12 +428,7 @@ func (c *Client) Stop() {
 	for _, cn := range conns {
 		cn.stopped()
 	}
-	c.mu.Lock()
-	backingOff := c.backingOff
-	c.mu.Unlock()
-	if backingOff != nil {
-		<-backingOff
-	}
+	c.awaitRedial()
 }
 
 // open returns the connections that have not ended.
@@ -439,7 +444,7 @@ func (c *Client) close(err error) {
 	if c.state != StateClosed {
 		c.state = StateClosed
 		c.cause = err
-		close(c.done)
+		c.done.give()
 	}
 	conns := slices.Clone(c.conns)
 	c.announce()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/arpc-go/arpc/internal/bubble"
 	"github.com/arpc-go/arpc/internal/wire"
 )
 
@@ -22,15 +22,13 @@ type conn struct {
 	client   *Client
 	handler  *Handler
 	settings *settings // in force when the connection was made
-	watchdog *watchdog
 	hooks    *hooks
 	nc       net.Conn
-	raw      *rawConn  // nil unless nc is a TCP or Unix socket
-	src      io.Reader // nc, or what SetReaderWrapper made of it before the first read
+	raw      *rawConn // nil unless nc is a TCP or Unix socket
+	born     int64    // when it was made, on the clock of sinceStart
 	dialled  bool
-	born     time.Time
-	ready    chan struct{} // closed when the connected hooks have returned
-	done     chan struct{} // closed by fail
+	inBubble bool // of testing/synctest
+	mayRest  bool
 
 	// Looked at by all who send, seldom changed.
 	stopping       atomic.Bool // stopped by this side: nothing more is dispatched
@@ -39,7 +37,7 @@ type conn struct {
 	knowsDeadlines atomic.Bool // the peer is told the time that is left
 	leaving        atomic.Bool // the peer wants nothing new on this connection
 	acked          atomic.Bool // the peer begins nothing new
-	ended          atomic.Bool // done is closed, or about to be
+	ended          atomic.Bool // done is given, or about to be
 	watched        atomic.Bool
 	saidHello      atomic.Bool
 	stage          atomic.Int32               // see stageOpening
@@ -47,12 +45,21 @@ type conn struct {
 	hello          atomic.Pointer[wire.Hello] // nil for a peer of version 1
 	coders         atomic.Pointer[agreement]  // as it was found last
 	passing        sync.Mutex                 // held while the baton changes hands
+	ready          signal                     // the connected hooks have returned
+	done           signal                     // given by fail
+	readerDone     signal                     // no reader is left
 	incoming       incoming
+
+	// Made when they are first needed: see parts.go.
+	ordered atomic.Pointer[orderedQueue]
+	workers atomic.Pointer[workers]
+	streams atomic.Pointer[streamTable]
 
 	// Changed for each read, or each message.
 	mark        atomic.Uint64 // who has the baton: see baton.go
 	received    atomic.Uint64 // bytes, since the start
-	atWork      atomic.Bool   // the reader has bytes to look at
+	reading     atomic.Uint32 // what the reader is at: see rest.go
+	restless    atomic.Bool   // it is in the list of those that may soon rest
 	handling    atomic.Int64  // requests and notifications off the reader
 	heldBytes   atomic.Int64  // their bytes
 	streamBytes atomic.Int64  // of stream messages that wait for Recv
@@ -60,68 +67,58 @@ type conn struct {
 
 	// Owned by the holder of the baton.
 	reader       *reader
-	phase        phase
 	gate         chan struct{} // closed when the connected hook returned; nil from then on
-	orderedHint  bool          // ordered.busy may be true
-	useful       bool          // a frame made sense
+	phase        phase
+	orderedHint  bool // ordered.busy may be true
+	useful       bool // a frame made sense
 	callbackPace pace
 
-	ordered orderedQueue
-	workers workers
-	streams streamTable
+	// Each with a guard of its own. Behind them begins a cache line.
+	adopted     bool   // it was its dialled client's; guarded by client.mu
+	toBeFlushed bool   // it is in the list; guarded by flushers.mu
+	castAt      int32  // where it is in a connSet; guarded by casts.mu
+	restIndex   int32  // in the list of those that may soon rest; guarded by restless.mu
+	restSeen    uint32 // the lower half of received at the last look; guarded by restless.mu
+	lastMark    uint64 // guarded by watchdog.mu
 
 	// Guarded by mu, and features is changed by the holder of the baton alone. What each
 	// message needs comes first, so that it is in few cache lines.
-	mu         sync.Mutex
-	features   uint64 // what both ends speak beyond version 1
-	cause      error  // why the connection ended
-	out        output
-	cast       castPlace
-	locked     bool // the peer is not let in yet
-	limits     peerLimits
-	calls      callTable
-	inflight   atomic.Int64 // calls.n, to look at without mu
-	pings      pings
-	away       chan struct{} // closed when either end goes away; nil: nobody asked
-	isAway     bool
-	opening    *time.Timer // ends a connection that does not open, or its wait
-	ctx        context.Context
-	cancel     context.CancelCauseFunc
-	sweeper    *time.Timer
-	sweepAt    int64 // when it runs, on the clock of now; 0: it does not
-	sweepFrom  int64 // it does not run before
-	flushed    chan struct{}
-	readerDone chan struct{} // closed when no reader is left
+	mu        sync.Mutex
+	features  uint64 // what both ends speak beyond version 1
+	cause     error  // why the connection ended
+	out       output
+	cast      *castChunk // where it is in the log of casts; nil: apart
+	limits    peerLimits
+	calls     callTable
+	inflight  atomic.Int64 // calls.n, to look at without mu
+	sweeper   *time.Timer
+	sweepAt   int64       // when it runs, on the clock of now; 0: it does not
+	sweepFrom int64       // it does not run before
+	opening   *time.Timer // ends a connection that does not open, or its wait
+	pings     *pings      // nil before the first
+	seldom    *seldom     // nil until somebody needs something of it
+	flushed   chan struct{}
+	castTaken castMark // of that piece
+	locked    bool     // the peer is not let in yet
+	isAway    bool     // either end goes away
 
 	// Guarded by watchdog.mu.
+	idleTicks uint8
 	forgotten bool // the connection has ended
-	lastMark  uint64
-	idleTicks int
-
-	adopted     bool        // it was its dialled client's; guarded by client.mu
-	castAt      int         // where it is in a connSet; guarded by casts.mu
-	toBeFlushed bool        // it is in the list; guarded by flushers.mu
-	keepalive   *time.Timer // guarded by mu
-	idle        *time.Timer // guarded by mu
 }
 
 func newConn(client *Client, nc net.Conn, dialled bool) *conn {
 	snap := client.Handler.snapshot()
 	c := &conn{
-		client:     client,
-		handler:    client.Handler,
-		settings:   &snap.settings,
-		hooks:      &snap.hooks,
-		nc:         nc,
-		src:        nc,
-		dialled:    dialled,
-		born:       time.Now(),
-		ready:      make(chan struct{}),
-		done:       make(chan struct{}),
-		readerDone: make(chan struct{}),
+		client:   client,
+		handler:  client.Handler,
+		settings: &snap.settings,
+		hooks:    &snap.hooks,
+		nc:       nc,
+		dialled:  dialled,
+		born:     sinceStart(),
+		inBubble: bubble.Is(time.Now()),
 	}
-	c.watchdog = watchdogOf(c.handler, c.born)
-	c.workers.over = c.settings.decisions.neverReuse
 	c.maxSend.Store(int64(c.settings.maxBody))
 	c.locked = c.demandsHello()
 	c.calls = newCallTable(uint16(client.Handler.conns.Add(1)), &c.inflight)
@@ -131,6 +128,7 @@ func newConn(client *Client, nc net.Conn, dialled bool) *conn {
 	if snap.hooks.readerWrap == nil && !c.settings.decisions.neverRaw {
 		c.raw = rawOf(nc)
 	}
+	c.mayRest = c.raw != nil && !c.inBubble && len(c.hooks.beforeRecv) == 0
 	return c
 }
 
@@ -163,7 +161,7 @@ func (o *openConns) all() []*conn {
 
 // start begins to read.
 func (c *conn) start() {
-	c.reader = &reader{conn: c, first: true}
+	c.reader = &reader{conn: c, first: true, src: c.nc}
 	c.handler.open.add(c)
 	c.limitOpening()
 	go c.reader.run()
@@ -176,7 +174,7 @@ func (r *reader) open() bool {
 	c := r.conn
 	err := c.handshake()
 	if err == nil {
-		err = c.wrap()
+		err = r.wrap()
 	}
 	if err != nil {
 		c.fail(err)
@@ -200,25 +198,25 @@ func (r *reader) connected() bool {
 	defer func() {
 		if !returned { // a hook ended this goroutine with runtime.Goexit
 			close(gate)
-			close(c.ready)
+			c.ready.give()
 			c.passBaton(mark, false)
 			c.release(0)
 			if r.running.claimed {
-				go c.ordered.drain(c)
+				go c.orderedQueue().drain(c)
 			}
 		}
 	}()
 	c.runConnected()
 	returned = true
 	close(gate)
-	close(c.ready)
+	c.ready.give()
 	if r.finish(mark) {
 		c.gate = nil
 		return true
 	}
 	c.release(0)
 	if r.running.claimed {
-		c.ordered.drain(c)
+		c.orderedQueue().drain(c)
 	}
 	return false
 }
@@ -235,8 +233,8 @@ func (c *conn) runConnected() {
 // over.
 func (c *conn) opened() {
 	select {
-	case <-c.ready:
-	case <-c.readerDone:
+	case <-c.ready.wait():
+	case <-c.readerDone.wait():
 	}
 }
 
@@ -261,7 +259,8 @@ func (c *conn) handshake() error {
 }
 
 // wrap has the connection read through what SetReaderWrapper said.
-func (c *conn) wrap() (err error) {
+func (r *reader) wrap() (err error) {
+	c := r.conn
 	if c.hooks.readerWrap == nil {
 		return nil
 	}
@@ -271,7 +270,7 @@ func (c *conn) wrap() (err error) {
 			err = Errorf(CodeInternal, "arpc: the reader wrapper panicked: %v", p)
 		}
 	}()
-	if c.src = c.hooks.readerWrap(c.nc); c.src == nil {
+	if r.src = c.hooks.readerWrap(c.nc); r.src == nil {
 		return NewError(CodeInternal, "arpc: the reader wrapper returned nil")
 	}
 	return nil
@@ -320,7 +319,7 @@ func (c *conn) fail(err error) {
 		return
 	}
 	c.cause = err
-	c.cast = castPlace{}
+	c.cast = nil
 	c.ended.Store(true)
 	waiting := c.calls.takeAll()
 	offered := c.out.offered()
@@ -329,15 +328,10 @@ func (c *conn) fail(err error) {
 		c.endFlush()
 	}
 	c.out.wake()
-	for _, timer := range []*time.Timer{c.sweeper, c.keepalive, c.idle, c.opening} {
-		if timer != nil {
-			timer.Stop()
-		}
-	}
-	cancel := c.cancel
+	cancel := c.stopTimers()
 	c.mu.Unlock()
 
-	close(c.done)
+	c.done.give()
 	c.nc.Close() // unblocks the reader and the flusher
 	if cancel != nil {
 		cancel(err)
@@ -345,30 +339,30 @@ func (c *conn) fail(err error) {
 	for _, k := range waiting {
 		k.finish(c, lostError(err, k.offset >= offered))
 	}
-	c.streams.fail(lostError(err, false))
-	c.workers.end()
+	c.endParts(err)
 	c.passBaton(c.mark.Load(), false) // so that the end does not wait for a handler
 }
 
 // over runs on the last reader, after the last message was dispatched.
 func (c *conn) over() {
-	c.watchdog.forget(c)
+	c.watchdog().forget(c)
+	processRestless.forget(c)
 	c.handler.open.remove(c)
 	if c.client.server != nil {
 		c.client.server.removed(c.client)
 	}
 	c.neverSettled()
 	if c.dialled && !c.client.owned(c) {
-		close(c.readerDone)
+		c.readerDone.give()
 		c.logEnd()
 		return // of an attempt to connect, which whoever dialled hears of
 	}
-	close(c.readerDone)
+	c.readerDone.give()
 	c.logEnd()
 	c.client.lost(c)
 	defer c.client.connEnded() // also when a hook ends this goroutine
 	if c.stage.Load() == stageUsed {
-		c.ordered.finally(c, func() { c.client.disconnected(c) })
+		c.orderedQueue().finally(c, func() { c.client.disconnected(c) })
 	}
 }
 
@@ -378,7 +372,7 @@ func (c *conn) stopped() {
 	if len(c.hooks.beforeRecv)+len(c.hooks.beforeSend) > 0 {
 		return // one of them may have called us
 	}
-	<-c.readerDone
+	<-c.readerDone.wait()
 	c.mu.Lock()
 	flushed := c.flushed
 	c.mu.Unlock()
@@ -413,107 +407,6 @@ func (c *conn) peer() string {
 	return "unknown"
 }
 
-// reply sends a frame that the engine makes itself. It never waits: when the
-// peer reads nothing of what it asks for, the connection ends.
-func (c *conn) reply(h wire.Header, method string) {
-	c.sendReply(&outgoing{header: h, method: method, reply: true})
-}
-
-func (c *conn) sendReply(o *outgoing) error {
-	err := c.send(context.Background(), o)
-	switch {
-	case errors.Is(err, ErrOverstock):
-		c.fail(Errorf(CodeResourceExhausted, "arpc: the peer does not read the answers to what it sends: %w", ErrOverstock))
-	case errors.Is(err, errCoding):
-		c.fail(err)
-	}
-	return err
-}
-
-// replyError is reply with an error, its text cut short.
-func (c *conn) replyError(h wire.Header, method string, err error) {
-	h.Flag |= wire.FlagError
-	text := publicText(err)
-	c.sendReply(&outgoing{
-		header:  h,
-		method:  method,
-		section: c.errorSection(nil, err),
-		payload: payload{s: text[:min(len(text), exemptText)]},
-		reply:   true,
-	})
-}
-
-// errorSection appends to metadata what of an error travels beside its text.
-// Details that do not encode or that the peer has no room for stay behind.
-func (c *conn) errorSection(metadata []byte, err error) []byte {
-	if c.hello.Load() == nil {
-		return nil
-	}
-	code := CodeOf(err)
-	if code == CodeOK {
-		code = CodeUnknown // it is an error
-	}
-	section := wire.AppendCode(metadata, uint32(code))
-	limit := c.maxMetadata()
-	detailed, failed := c.handler.snapshot().details.appendTo(section, c.client.Codec, err)
-	switch {
-	case failed == nil && len(detailed) <= limit:
-		return detailed
-	case failed == nil:
-		failed = metadataTooLarge(len(detailed), limit)
-	}
-	c.settings.logger.Warn("arpc: error details left out", "peer", c.peer(), "cause", failed)
-	return section
-}
-
-// refuse answers a request with an error, on the reader.
-func (c *conn) refuse(h wire.Header, method string, err error) {
-	c.replyError(wire.Header{Cmd: wire.CmdResponse, Flag: h.Flag & wire.FlagAsync, Seq: h.Seq}, method, err)
-}
-
-// drop tells of a message that was received and is not handled.
-func (r *reader) drop(frame []byte, why string) {
-	c := r.conn
-	c.client.stats.dropped.Add(1)
-	c.settings.logger.Debug("arpc: message dropped", "peer", c.peer(), "why", why)
-	r.tell("message-dropped hook", c.handler.snapshot().hooks.dropped, frame)
-}
-
-// missed tells of a response that no call waits for.
-func (r *reader) missed(frame []byte) {
-	r.conn.client.stats.missed.Add(1)
-	r.tell("session-miss hook", r.conn.handler.snapshot().hooks.sessionMiss, frame)
-}
-
-// tell runs hooks for a message on the reader, as a handler that can lose the
-// baton. Then r.lost is set.
-func (r *reader) tell(what string, hooks []func(*Client, *Message), frame []byte) {
-	if len(hooks) == 0 || r.lost {
-		return
-	}
-	c := r.conn
-	m := &Message{Buffer: frame}
-	r.running = running{held: len(frame)}
-	mark := r.begin(true)
-	returned := false
-	defer func() {
-		if !returned { // a hook ended this goroutine with runtime.Goexit
-			c.passBaton(mark, false)
-			c.release(len(frame))
-		}
-	}()
-	c.guard(what, func() {
-		for _, hook := range hooks {
-			hook(c.client, m)
-		}
-	})
-	returned = true
-	if !r.finish(mark) {
-		r.lost = true
-		c.release(len(frame))
-	}
-}
-
 // hold counts a message that leaves the reader, release that it is done with.
 func (c *conn) hold(n int) {
 	c.handling.Add(1)
@@ -546,7 +439,7 @@ func (c *conn) busy() bool {
 	c.mu.Lock()
 	n := c.calls.n
 	c.mu.Unlock()
-	return n > 0 || c.streams.open() > 0
+	return n > 0 || c.streams.Load().open() > 0
 }
 
 // room is where the reader waits until a handler is done.

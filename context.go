@@ -137,7 +137,7 @@ func (ctx *Context) exited() {
 	c.unlist(ctx)
 	c.release(n)
 	if ordered {
-		go c.ordered.drain(c)
+		go c.orderedQueue().drain(c)
 	}
 }
 

@@ -106,7 +106,7 @@ func (r *reader) dispatchPlain(snap *snapshot, h wire.Header, frame []byte) bool
 	case wire.CmdResponse:
 		return r.answered(h, frame)
 	case wire.CmdStream:
-		c.streams.received(r, snap, h, frame)
+		c.streamTable().received(r, snap, h, frame)
 	case wire.CmdPing:
 		c.pong()
 	case wire.CmdPong:
@@ -139,7 +139,7 @@ func (r *reader) control(h wire.Header, frame []byte) {
 	case h.Command() == wire.CmdCancel && c.features&wire.FeatureCancel != 0:
 		known = r.cancel(h, data)
 	case h.Command() == wire.CmdWindow && c.features&wire.FeatureWindows != 0:
-		known = c.streams.granted(h, data)
+		known = c.streams.Load().granted(h, data)
 	case h.Command() == wire.CmdGoAway && c.features&wire.FeatureGoAway != 0:
 		r.goAway(h, data)
 	default:
@@ -160,9 +160,9 @@ func (r *reader) cancel(h wire.Header, text []byte) bool {
 	}
 	if h.Cmd&wire.StreamEnd != 0 {
 		if r.sectionLen > 0 && r.s.meta.HasCode && r.s.meta.Code == uint32(CodeOK) {
-			return c.streams.cancelled(h, nil)
+			return c.streams.Load().cancelled(h, nil)
 		}
-		return c.streams.cancelled(h, cause)
+		return c.streams.Load().cancelled(h, cause)
 	}
 	if cause.msg == "" {
 		cause.msg = "arpc: the caller gave up"
@@ -255,10 +255,10 @@ func (r *reader) malformed(h wire.Header, frame []byte, err error) {
 			return
 		}
 	case wire.CmdStream:
-		c.streams.reset(c, h, method, err)
+		c.streamTable().reset(c, h, method, err)
 	case wire.CmdCancel:
 		if h.Cmd&wire.StreamEnd != 0 {
-			c.streams.cancelled(h, err) // that much is clear
+			c.streams.Load().cancelled(h, err) // that much is clear
 		}
 	}
 	r.drop(frame, err.Error())
@@ -381,7 +381,7 @@ func (r *reader) hookRuns() bool {
 func (r *reader) orderedBusy() bool {
 	c := r.conn
 	if c.orderedHint {
-		c.orderedHint = c.ordered.isBusy()
+		c.orderedHint = c.orderedQueue().isBusy()
 	}
 	return c.orderedHint
 }
@@ -413,7 +413,7 @@ func (r *reader) waitForTurn(h wire.Header, method string, frame []byte) bool {
 		case <-c.room.ch:
 		case <-alive.C:
 			c.reply(wire.Header{Cmd: wire.CmdPong}, "")
-		case <-c.done:
+		case <-c.done.wait():
 			return false
 		}
 	}
@@ -425,7 +425,7 @@ func (r *reader) refuseOverLimit(h wire.Header, method string, frame []byte) {
 	c := r.conn
 	err := Errorf(CodeResourceExhausted, "arpc: too many requests in flight on the connection, the limit is %d or %d bytes (WithMaxInflight, WithMaxInflightBytes)", c.settings.maxInflight, c.settings.maxInflightBytes)
 	if h.Command() == wire.CmdRequest {
-		c.client.stats.refused.Add(1)
+		c.client.count().refused.Add(1)
 		c.refuse(h, method, err)
 		return
 	}
@@ -456,7 +456,7 @@ func (r *reader) handleHere(rt *route, h wire.Header, frame []byte, deadline int
 	c.unlist(ctx)
 	c.release(len(frame))
 	if ordered {
-		c.ordered.drain(c)
+		c.orderedQueue().drain(c)
 	}
 	return false
 }

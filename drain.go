@@ -38,7 +38,7 @@ func (c *conn) drain(ctx context.Context) error {
 		case <-ticker.C:
 		case <-patience.C:
 			c.acked.Store(true) // it has had its time: what it begins is refused
-		case <-c.done:
+		case <-c.done.wait():
 			return nil
 		case <-ctx.Done():
 			return contextError(ctx, false)
@@ -72,8 +72,8 @@ func (c *conn) goAway() {
 func (c *conn) closeAway() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.isAway && c.away != nil {
-		close(c.away)
+	if !c.isAway && c.seldom != nil && c.seldom.away != nil {
+		close(c.seldom.away)
 	}
 	c.isAway = true
 }
@@ -85,17 +85,12 @@ func (c *conn) goesAway() <-chan struct{} {
 	if c.isAway {
 		return closedChan
 	}
-	if c.away == nil {
-		c.away = make(chan struct{})
+	s := c.rare()
+	if s.away == nil {
+		s.away = make(chan struct{})
 	}
-	return c.away
+	return s.away
 }
-
-var closedChan = func() chan struct{} {
-	ch := make(chan struct{})
-	close(ch)
-	return ch
-}()
 
 // goAway handles the peer's wish that nothing new is begun, or that it begins
 // nothing new itself.
@@ -112,8 +107,7 @@ func (r *reader) goAway(h wire.Header, reason []byte) {
 	}
 	c.client.move(c, comeBack) // before: a call that is turned away waits for where it is to go
 	c.mu.Lock()                // senders look at it under the lock: nothing new is behind the acknowledgement
-	c.takeCasts()
-	c.cast = castPlace{}
+	c.leaveCasts()
 	c.leaving.Store(true)
 	c.mu.Unlock()
 	c.closeAway()
@@ -131,7 +125,7 @@ func (c *conn) drained(ctx context.Context) {
 	for !c.flushedAll() {
 		select {
 		case <-ticker.C:
-		case <-c.done:
+		case <-c.done.wait():
 			return
 		case <-ctx.Done():
 			return
@@ -151,7 +145,7 @@ func (c *conn) closeOutput() {
 // reader looks at draining after it has marked the connection as in a handler or
 // counted the message, and quiet looks at these after draining was set.
 func (c *conn) quiet() bool {
-	if c.atWork.Load() || c.handling.Load() > 0 || c.mark.Load()&markRunning != 0 || c.busy() {
+	if c.reading.Load() == readerWorks || c.handling.Load() > 0 || c.mark.Load()&markRunning != 0 || c.busy() {
 		return false
 	}
 	return c.flushedAll()
@@ -174,7 +168,7 @@ func (c *conn) linger(ctx context.Context) {
 	timer := time.NewTimer(lingerTime)
 	defer timer.Stop()
 	select {
-	case <-c.done:
+	case <-c.done.wait():
 	case <-ctx.Done():
 	case <-timer.C:
 	}

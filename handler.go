@@ -37,6 +37,7 @@ type Handler struct {
 	calls     callPool
 	conns     atomic.Uint32 // numbers the connections, from a random start
 	open      openConns
+	hellos    hellos
 
 	// Guarded by mu.
 	mu       sync.Mutex

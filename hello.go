@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/arpc-go/arpc/codec"
@@ -39,49 +38,11 @@ const features = wire.FeatureMetadata | wire.FeatureCancel | wire.FeatureWindows
 // first bytes, so that they know the peer. A peer of version 1 may be silent.
 const helloGrace = 100 * time.Millisecond
 
+// usualHello is a size in bytes that most hellos do not exceed.
+const usualHello = 256
+
 // maxCredentials is the most bytes that WithCredentials may return.
 const maxCredentials = 32 << 10
-
-// PeerInfo is what the other end of a connection said of itself.
-type PeerInfo struct {
-	Version     int    // of the wire: 1 or 2; a peer of version 1 says nothing else
-	Name        string // WithPeerName
-	Software    string
-	Compat      string   // WithCompat
-	Codec       string   // the name of its codec, empty if it has none
-	Coders      []string // of the kind NamedCoder
-	MaxBodyLen  int      // bytes it accepts in a message
-	MaxInflight int      // requests it accepts at the same time
-	MaxStreams  int      // streams it accepts at the same time
-}
-
-// Peer returns what the peer of the newest connection said of itself.
-func (c *Client) Peer() PeerInfo {
-	hello := c.conn.Load().hello.Load()
-	if hello == nil {
-		return PeerInfo{Version: 1}
-	}
-	return PeerInfo{
-		Version: 2, Name: hello.Name, Software: hello.Software, Compat: hello.Compat, Codec: hello.Codec, Coders: coderNames(hello.Coders),
-		MaxBodyLen: atMost(hello.MaxBody), MaxInflight: atMost(hello.MaxInflight), MaxStreams: atMost(hello.MaxStreams),
-	}
-}
-
-// atMost is n as far as an int goes that may be added to.
-func atMost(n uint64) int { return int(min(n, math.MaxInt32)) }
-
-// Session returns the id of the client's session: made at random by the dialled
-// end, the same over its reconnects, and known to both. Empty on the accepting
-// side of a peer of version 1.
-func (c *Client) Session() string {
-	if c.dialer != nil {
-		return c.session
-	}
-	if hello := c.conn.Load().hello.Load(); hello != nil {
-		return string(hello.Session)
-	}
-	return ""
-}
 
 // Identity returns who the peer is: what SetIdentity stored, or else the TLSIdentity
 // of its certificate if that was verified, from before a HandleAuth hook on; nil if
@@ -215,7 +176,7 @@ func (r *reader) settle() bool {
 		close(c.gate)
 		c.gate = nil
 	}
-	close(c.ready)
+	c.ready.give()
 	return true
 }
 
@@ -226,13 +187,13 @@ func (c *conn) settleApart(gate chan struct{}) {
 	}
 	c.startKeepalive()
 	c.hold(0)
-	claimed := c.ordered.claim() // so that the disconnected hook comes behind
+	claimed := c.orderedQueue().claim() // so that the disconnected hook comes behind
 	defer func() {
 		close(gate)
-		close(c.ready)
+		c.ready.give()
 		c.release(0)
 		if claimed {
-			go c.ordered.drain(c)
+			go c.orderedQueue().drain(c)
 		}
 	}()
 	c.runConnected()
@@ -306,7 +267,7 @@ func (c *conn) ask(what string, fn func(context.Context) error) error {
 	select {
 	case err := <-answer:
 		return err
-	case <-c.done:
+	case <-c.done.wait():
 		return c.err()
 	}
 }
@@ -333,7 +294,7 @@ func (c *conn) sendHello(cmd byte, hello, peer *wire.Hello) {
 	o := outgoing{
 		meets:   peer,
 		header:  wire.Header{Cmd: cmd},
-		payload: payload{b: hello.Append(nil, cmd == wire.CmdPing)},
+		payload: payload{b: hello.Append(make([]byte, 0, usualHello), cmd == wire.CmdPing)},
 		reply:   true,
 	}
 	c.sendReply(&o)
@@ -386,8 +347,9 @@ func (r *reader) welcomed(record []byte) bool {
 		c.fail(err)
 		return true
 	}
+	kept := c.kept(&hello)
 	c.mu.Lock()
-	c.learn(&hello)
+	c.learn(kept)
 	c.mu.Unlock()
 	return r.settle()
 }
@@ -450,7 +412,7 @@ func (r *reader) introduced(record []byte) bool {
 		return true
 	}
 	own := c.ownHello()
-	c.sendHello(wire.CmdPong, &own, &hello) // before anything that only version 2 understands
+	c.sendHello(wire.CmdPong, &own, c.kept(&hello)) // before anything that only version 2 understands
 	if c.draining.Load() {
 		c.acked.Store(false) // the drain began meanwhile and took the peer for one of version 1
 		c.goAway()
@@ -520,55 +482,6 @@ func (c *conn) hangUp(cause error) {
 		c.drained(ctx)
 		c.fail(cause)
 	}()
-}
-
-// learn notes what the peer is, for the reader and for senders. Only the holder of
-// the baton calls it, with mu held.
-func (c *conn) learn(hello *wire.Hello) {
-	hello.Credentials = nil
-	c.hello.Store(hello)
-	c.cancels.Store(hello.Features&wire.FeatureCancel != 0)
-	c.knowsDeadlines.Store(hello.Features&wire.FeatureMetadata != 0)
-	c.features = hello.Features & features
-	if c.features&wire.FeatureCancel == 0 {
-		c.features &^= wire.FeatureWindows // whose streams end by Cancel
-	}
-	c.limits = limitsOf(hello)
-	if hello.MaxBody > 0 && hello.MaxBody < uint64(c.settings.maxBody) {
-		c.maxSend.Store(int64(hello.MaxBody))
-	}
-	c.locked = false
-}
-
-// peerLimits are what the peer accepts. 0: it did not say.
-type peerLimits struct {
-	inflight int
-	streams  int
-	window   int64
-	metadata int
-}
-
-func limitsOf(hello *wire.Hello) peerLimits {
-	l := peerLimits{
-		inflight: atMost(hello.MaxInflight),
-		streams:  atMost(hello.MaxStreams),
-		window:   int64(atMost(hello.Window)),
-		metadata: wire.DefaultMaxMeta,
-	}
-	if l.window == 0 {
-		l.window = defaultStreamWindow
-	}
-	if hello.MaxMetadata > 0 {
-		l.metadata = atMost(hello.MaxMetadata)
-	}
-	return l
-}
-
-// maxMetadata is the most bytes of metadata that the peer accepts.
-func (c *conn) maxMetadata() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.limits.metadata
 }
 
 // refused reports whether err is one that dialling again cannot mend.

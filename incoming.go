@@ -78,14 +78,18 @@ func (c *conn) cancelled(seq uint64, cause error) bool {
 func (c *conn) context() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ctx == nil {
-		c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	s := c.rare()
+	if s.ctx == nil {
+		s.ctx, s.cancel = context.WithCancelCause(context.Background())
 		if c.cause != nil {
-			c.cancel(c.cause)
+			s.cancel(c.cause)
 		}
 	}
-	return c.ctx
+	return s.ctx
 }
 
 // timeOf turns a time of the connection's clock into one of the wall.
-func (c *conn) timeOf(t int64) time.Time { return c.born.Add(time.Duration(t)) }
+func (c *conn) timeOf(t int64) time.Time {
+	now := time.Now()
+	return now.Add(time.Duration(c.born+t) - now.Sub(processStart))
+}

@@ -174,10 +174,10 @@ func (r *routeCounters) snapshot(method string) RouteStatistics {
 }
 
 func (c *conn) statistics() ConnectionStatistics {
-	stats := &c.client.stats
+	stats := c.client.counted()
 	s := ConnectionStatistics{
-		Peer: c.peer(), Version: 1, Age: time.Since(c.born), Received: c.received.Load(),
-		Handling: c.handling.Load(), Streams: c.streams.open(),
+		Peer: c.peer(), Version: 1, Age: time.Duration(c.now()), Received: c.received.Load(),
+		Handling: c.handling.Load(), Streams: c.streams.Load().open(),
 		Dropped: stats.dropped.Load(), Missed: stats.missed.Load(), Refused: stats.refused.Load(), Overruns: stats.overruns.Load(), Overstocks: stats.full.Load(),
 	}
 	if hello := c.hello.Load(); hello != nil {
@@ -185,7 +185,7 @@ func (c *conn) statistics() ConnectionStatistics {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.Sent, s.Queued, s.Calls, s.RTT = c.out.accepted, c.out.queued(), c.calls.n, c.pings.rtt
+	s.Sent, s.Queued, s.Calls, s.RTT = c.out.accepted, c.out.queued(), c.calls.n, c.pings.roundTrip()
 	return s
 }
 

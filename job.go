@@ -82,10 +82,10 @@ func (r *reader) spawn(j *job, ordered bool) {
 	c := r.conn
 	if ordered {
 		c.orderedHint = true
-		c.ordered.push(c, j)
+		c.orderedQueue().push(c, j)
 		return
 	}
-	c.workers.start(j)
+	c.workerPool().start(j)
 }
 
 // largePool has memory for large messages on their way to a goroutine of their own,

@@ -16,7 +16,7 @@ const idleParts = 8
 func (c *conn) startKeepalive() {
 	if limit := c.settings.idleTimeout; limit > 0 {
 		w := &idleWatch{conn: c, limit: limit, seen: c.received.Load(), since: time.Now()}
-		c.setTimer(&c.idle, limit/idleParts, w.tick)
+		c.setTimer(idleTimer, limit/idleParts, w.tick)
 	}
 	interval := c.settings.keepaliveInterval
 	if interval < 0 {
@@ -29,7 +29,7 @@ func (c *conn) startKeepalive() {
 		return
 	}
 	k := &keepalive{conn: c, interval: interval, timeout: c.settings.keepaliveTimeout, seen: c.received.Load()}
-	c.setTimer(&c.keepalive, interval, k.tick)
+	c.setTimer(keepaliveTimer, interval, k.tick)
 }
 
 // keepalive is the state between two ticks of its timer. One tick runs at a
@@ -61,23 +61,23 @@ func (k *keepalive) tick() {
 	k.again(min(k.interval, left))
 }
 
-func (k *keepalive) again(wait time.Duration) { k.conn.rearm(&k.conn.keepalive, wait) }
+func (k *keepalive) again(wait time.Duration) { k.conn.rearm(keepaliveTimer, wait) }
 
 // rearm sets a timer of the connection, unless that has ended.
-func (c *conn) rearm(timer **time.Timer, wait time.Duration) {
+func (c *conn) rearm(which int, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cause == nil {
-		(*timer).Reset(wait)
+		c.seldom.timers[which].Reset(wait)
 	}
 }
 
 // setTimer starts a timer of the connection, unless that has ended.
-func (c *conn) setTimer(timer **time.Timer, wait time.Duration, tick func()) {
+func (c *conn) setTimer(which int, wait time.Duration, tick func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cause == nil {
-		*timer = time.AfterFunc(wait, tick)
+		c.rare().timers[which] = time.AfterFunc(wait, tick)
 	}
 }
 
@@ -99,7 +99,7 @@ func (w *idleWatch) tick() {
 		c.fail(ErrIdle)
 		return
 	}
-	c.rearm(&c.idle, w.limit/idleParts)
+	c.rearm(idleTimer, w.limit/idleParts)
 }
 
 // maxPings is how many pings may wait for their pongs.
@@ -110,6 +110,13 @@ const maxPings = 1024
 type pings struct {
 	waiting []ping
 	rtt     time.Duration // smoothed; 0: not known
+}
+
+func (p *pings) roundTrip() time.Duration {
+	if p == nil {
+		return 0
+	}
+	return p.rtt
 }
 
 type ping struct {
@@ -129,6 +136,9 @@ func (c *conn) ping(done chan<- time.Duration) error {
 func (c *conn) pinged(done chan<- time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.pings == nil {
+		c.pings = new(pings)
+	}
 	if len(c.pings.waiting) >= maxPings {
 		return false
 	}
@@ -144,7 +154,7 @@ const rttWeight = 7
 func (c *conn) ponged() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.pings.waiting) == 0 {
+	if c.pings == nil || len(c.pings.waiting) == 0 {
 		return
 	}
 	first := c.pings.waiting[0]
@@ -166,7 +176,7 @@ func (c *Client) RTT() time.Duration {
 	cn := c.conn.Load()
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
-	return cn.pings.rtt
+	return cn.pings.roundTrip()
 }
 
 // Ping asks the peer for a sign of life and returns how long that took.
@@ -186,7 +196,7 @@ func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 		return rtt, nil
 	case <-ctx.Done():
 		return 0, contextError(ctx, false)
-	case <-cn.done:
+	case <-cn.done.wait():
 		return 0, lostError(cn.err(), false)
 	}
 }

@@ -155,12 +155,10 @@ func (ctx *Context) Err() error {
 	case ctx.overdue():
 		return context.DeadlineExceeded
 	}
-	select {
-	case <-ctx.conn.done:
+	if ctx.conn.done.given() {
 		return context.Canceled
-	default:
-		return nil
 	}
+	return nil
 }
 
 type contextKey struct{}

@@ -23,6 +23,24 @@ func usedMemory() int64 {
 
 const halfOpenPeers = 10_000
 
+// peersApart runs a test of this package in a process of its own, so that what its
+// ends of the connections take is not counted here. It returns what ends them.
+func peersApart(t *testing.T, test, variable, addr string) (exited <-chan error, end func()) {
+	t.Helper()
+	peers := exec.Command(os.Args[0], "-test.run=^"+test+"$")
+	peers.Env = append(os.Environ(), variable+"="+addr)
+	peers.Stderr = os.Stderr
+	stdin, err := peers.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, peers.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- peers.Wait() }()
+	return ended, func() {
+		require.NoError(t, stdin.Close())
+		require.NoError(t, <-ended)
+	}
+}
+
 // 10,000 peers announce 64 MiB and send nothing of it. Each costs less than
 // 20 KiB. The peers live in a process of their own.
 func TestHalfOpenHeadersAreCheap(t *testing.T) {
@@ -31,14 +49,7 @@ func TestHalfOpenHeadersAreCheap(t *testing.T) {
 	s.Handler.HandleConnected(func(*arpc.Client) { connected <- struct{}{} })
 	before := usedMemory()
 
-	peers := exec.Command(os.Args[0], "-test.run=^TestHalfOpenPeers$")
-	peers.Env = append(os.Environ(), "ARPC_TEST_HALF_OPEN="+addr)
-	peers.Stderr = os.Stderr
-	stdin, err := peers.StdinPipe()
-	require.NoError(t, err)
-	require.NoError(t, peers.Start())
-	exited := make(chan error, 1)
-	go func() { exited <- peers.Wait() }()
+	exited, end := peersApart(t, "TestHalfOpenPeers", "ARPC_TEST_HALF_OPEN", addr)
 	for range halfOpenPeers {
 		select {
 		case <-connected:
@@ -50,8 +61,7 @@ func TestHalfOpenHeadersAreCheap(t *testing.T) {
 	t.Logf("%d bytes a connection", each)
 	require.Less(t, each, int64(20<<10))
 	require.Len(t, s.Clients(), halfOpenPeers)
-	require.NoError(t, stdin.Close())
-	require.NoError(t, <-exited)
+	end()
 }
 
 // TestHalfOpenPeers is the other process of the test above; by itself it does

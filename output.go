@@ -149,7 +149,7 @@ func (c *conn) send(ctx context.Context, o *outgoing) error {
 		return c.sendCoded(ctx, o, chain)
 	}
 	c.mu.Lock()
-	if c.cast.chunk != nil {
+	if c.cast != nil {
 		c.takeCasts()
 	}
 	if err := c.admit(ctx, o); err != nil {
@@ -254,7 +254,7 @@ func (c *conn) tooLarge(n int) error {
 // gives up while it waits.
 func (c *conn) admit(ctx context.Context, o *outgoing) error {
 	blocked := c.cause != nil || c.out.closed || c.locked || o.urgent || o.old || len(o.section) > 0 || o.begins && c.leaving.Load()
-	if !blocked && (o.call == nil || !c.calls.full(c.limits.inflight)) && c.out.hasRoom(o.size(), c.settings) {
+	if !blocked && (o.call == nil || !c.calls.full(int(c.limits.inflight))) && c.out.hasRoom(o.size(), c.settings) {
 		return nil
 	}
 	return c.admitSlow(ctx, o)
@@ -279,9 +279,9 @@ func (c *conn) admitSlow(ctx context.Context, o *outgoing) (err error) {
 			err = errNewer
 		case o.begins && c.leaving.Load():
 			err = unsent(ErrGoingAway)
-		case len(o.section) > 0 && !o.reply && o.metadata() > c.limits.metadata && c.features&wire.FeatureMetadata != 0:
-			err = unsent(metadataTooLarge(o.metadata(), c.limits.metadata))
-		case o.call != nil && o.call.seq == 0 && !called && c.calls.full(c.limits.inflight):
+		case len(o.section) > 0 && !o.reply && o.metadata() > int(c.limits.metadata) && c.features&wire.FeatureMetadata != 0:
+			err = unsent(metadataTooLarge(o.metadata(), int(c.limits.metadata)))
+		case o.call != nil && o.call.seq == 0 && !called && c.calls.full(int(c.limits.inflight)):
 			err = c.waitToCall(ctx, o)
 			called = err == nil
 		case c.out.overtaken(o) && (c.out.urgent == nil || len(c.out.urgent.b) < replyReserve):
@@ -320,6 +320,9 @@ func (c *conn) waitForRoom(ctx context.Context, o *outgoing) error {
 // waitToCall waits until one of our calls has ended, when the peer takes no more
 // at the same time.
 func (c *conn) waitToCall(ctx context.Context, o *outgoing) error {
+	if c.calls.turns == nil {
+		c.calls.turns = new(turns)
+	}
 	turn := c.calls.turns.add()
 	err := c.waitFor(ctx, o, turn.came)
 	if err != nil && !c.calls.turns.remove(turn) {

@@ -11,4 +11,8 @@ func rawOf(net.Conn) *rawConn { return nil }
 
 func (*rawConn) read(*reader) (int, error) { panic("arpc: no raw sockets on this system") }
 
+func (*rawConn) letGo(bool) {}
+
+func (*rawConn) wait() {}
+
 func (*rawConn) tryWrite([]byte) (int, error) { panic("arpc: no raw sockets on this system") }

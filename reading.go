@@ -80,9 +80,10 @@ type reader struct {
 	gone int64    // bytes of it that were
 	lead []byte   // its first bytes
 
-	stash []byte // the start of a frame while s is nil
-	idle  []byte // to wait with on connections that are no sockets
-	hot   bool   // the last read of such a connection filled what it was given
+	src   io.Reader // of connections that are no sockets: theirs, or what SetReaderWrapper made of it
+	stash []byte    // the start of a frame while s is nil
+	idle  []byte    // to wait with on connections that are no sockets
+	hot   bool      // the last read of such a connection filled what it was given
 
 	frame int        // number of the frame under way
 	armed armedFrame // what the read deadline was set for
@@ -118,8 +119,15 @@ type running struct {
 	ctx     *Context // of a handler
 }
 
-// run reads until the connection ends or the baton goes to another reader.
+// run reads until the connection ends, rests, or the baton goes to another reader.
 func (r *reader) run() {
+	if c := r.conn; r.runOn() {
+		go c.rest()
+	}
+}
+
+// runOn is run. It reports whether the connection rests.
+func (r *reader) runOn() (rests bool) {
 	returned := false
 	defer func() {
 		if !returned {
@@ -127,24 +135,29 @@ func (r *reader) run() {
 		}
 		r.giveBack()
 	}()
-	r.readOn()
+	rests = r.readOn()
 	returned = true
+	return rests
 }
 
-func (r *reader) readOn() {
+func (r *reader) readOn() (rests bool) {
 	c := r.conn
 	if r.first && !r.open() {
-		return
+		return false
 	}
 	for {
 		if !r.dispatchAll() {
-			return
+			return false
 		}
 		c.flushPending()
-		if err := r.fill(); err != nil {
+		switch err := r.fill(); {
+		case err == errRests:
+			r.letGo()
+			return true
+		case err != nil:
 			c.fail(r.explain(err))
 			c.over()
-			return
+			return false
 		}
 	}
 }
@@ -161,12 +174,7 @@ func (r *reader) replace(panicked any) {
 	}
 	c.passing.Lock()
 	defer c.passing.Unlock()
-	select {
-	case <-c.readerDone:
-		return
-	default:
-	}
-	if c.reader != r {
+	if c.readerDone.given() || c.reader != r {
 		return
 	}
 	c.reader = &reader{conn: c, epoch: r.epoch + 1}
@@ -307,10 +315,10 @@ func (r *reader) fill() error {
 			return err
 		}
 		r.checkDeadline()
-		c.atWork.Store(false)
+		c.reading.Store(readerHolds)
 		n, err := r.read()
 		if n > 0 {
-			c.atWork.Store(true)
+			c.reading.Store(readerWorks)
 			r.w += n
 			r.readAt, r.unclocked = 0, clockEvery
 			c.received.Add(uint64(n))
@@ -329,7 +337,7 @@ func (r *reader) read() (int, error) {
 		return c.raw.read(r)
 	}
 	if r.hot || r.unparsed() > stashLimit {
-		n, err := c.src.Read(r.space())
+		n, err := r.src.Read(r.space())
 		r.hot = n >= idleBuffer
 		return n, eofLast(n, err)
 	}
@@ -337,7 +345,7 @@ func (r *reader) read() (int, error) {
 	if r.idle == nil {
 		r.idle = make([]byte, idleBuffer)
 	}
-	n, err := c.src.Read(r.idle)
+	n, err := r.src.Read(r.idle)
 	if n > 0 {
 		copy(r.space(), r.idle[:n])
 	}
@@ -393,11 +401,13 @@ func (r *reader) space() []byte {
 // to be set before.
 func (r *reader) mayWait() bool {
 	if r.needsDeadline() {
+		r.conn.reading.Store(readerHolds)
 		return false
 	}
 	if r.unparsed() <= stashLimit {
 		r.stashRest()
 	}
+	r.waits()
 	return true
 }
 

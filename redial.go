@@ -8,6 +8,17 @@ import (
 	"time"
 )
 
+// redialer is what a dialled client needs to come back. Guarded by Client.mu, but for
+// now.
+type redialer struct {
+	now        chan struct{} // has Restart not wait for the back-off; capacity 1; never changed
+	attempts   int           // to reconnect, since a connection was of use
+	running    bool          // a goroutine dials
+	moving     bool          // the peer goes away, and the dial elsewhere is not known to have failed
+	backingOff chan struct{} // closed when that goroutine no longer waits; nil: it does not
+	changed    chan struct{} // closed when a call that waits is to look again; nil: none waits
+}
+
 // usable returns the connection to send on, nil if there is none.
 func (c *Client) usable() *conn {
 	cn := c.conn.Load()
@@ -67,13 +78,13 @@ func (c *Client) lookAgain(info *callInfo) (*conn, <-chan struct{}, error) {
 		return nil, nil, notConnected(ErrClosed, c.cause)
 	case c.closing.Load():
 		return nil, nil, unsent(ErrClosed)
-	case c.dialer == nil || info.wait == waitNot || !wait && !c.moving:
+	case c.dialer == nil || info.wait == waitNot || !wait && !c.redialer.moving:
 		return nil, nil, c.unavailable()
 	}
-	if c.changed == nil {
-		c.changed = make(chan struct{})
+	if c.redialer.changed == nil {
+		c.redialer.changed = make(chan struct{})
 	}
-	return nil, c.changed, nil
+	return nil, c.redialer.changed, nil
 }
 
 // unavailable says why there is no connection. Guarded by mu.
@@ -86,9 +97,9 @@ func (c *Client) unavailable() error {
 
 // announce lets calls that wait for a connection look again. Guarded by mu.
 func (c *Client) announce() {
-	if c.changed != nil {
-		close(c.changed)
-		c.changed = nil
+	if c.redialer != nil && c.redialer.changed != nil {
+		close(c.redialer.changed)
+		c.redialer.changed = nil
 	}
 }
 
@@ -122,14 +133,14 @@ func (c *Client) adopt(cn *conn) bool {
 		return false
 	}
 	select {
-	case <-c.redialNow: // a Restart of while it dialled has what it wanted
+	case <-c.redialer.now: // a Restart of while it dialled has what it wanted
 	default:
 	}
 	cn.adopted = true
 	c.conn.Store(cn)
 	c.state = StateConnected
-	c.moving = false
-	c.redialing = false // a connection that ends at once starts anew
+	c.redialer.moving = false
+	c.redialer.running = false // a connection that ends at once starts anew
 	return true
 }
 
@@ -159,8 +170,8 @@ func (c *Client) lost(cn *conn) {
 		return // one that was left for another is no loss
 	}
 	c.cause = cn.err()
-	if cn.useful || cn.hello.Load() != nil && time.Since(cn.born) >= cn.settings.reconnectMax {
-		c.attempts = 0
+	if c.redialer != nil && (cn.useful || cn.hello.Load() != nil && time.Duration(cn.now()) >= cn.settings.reconnectMax) {
+		c.redialer.attempts = 0
 	}
 	closing := c.closing.Load()
 	if closing {
@@ -168,7 +179,7 @@ func (c *Client) lost(cn *conn) {
 	}
 	if c.server != nil || closing || cn.settings.reconnectAttempts == 0 {
 		c.state = StateClosed
-		close(c.done)
+		c.done.give()
 		c.announce()
 		return
 	}
@@ -180,7 +191,7 @@ func (c *Client) lost(cn *conn) {
 func (c *Client) connEnded() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state == StateReconnecting && !c.redialing {
+	if c.state == StateReconnecting && !c.redialer.running {
 		c.startRedial(c.cause, usualPause)
 	}
 }
@@ -190,8 +201,8 @@ const usualPause time.Duration = -1
 
 // startRedial has the client dial on a goroutine of its own. Guarded by mu.
 func (c *Client) startRedial(last error, pause time.Duration) {
-	c.redialing = true
-	c.backingOff = make(chan struct{})
+	c.redialer.running = true
+	c.redialer.backingOff = make(chan struct{})
 	go c.redial(last, pause)
 }
 
@@ -204,8 +215,8 @@ func (c *Client) move(cn *conn, comeBack time.Duration) {
 		return
 	}
 	c.state = StateReconnecting
-	c.moving = true
-	c.attempts = 0
+	c.redialer.moving = true
+	c.redialer.attempts = 0
 	c.startRedial(ErrGoingAway, comeBack+rand.N(comeBack/5+1))
 }
 
@@ -213,7 +224,7 @@ func (c *Client) move(cn *conn, comeBack time.Duration) {
 func (c *Client) isMoving() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.moving
+	return c.redialer != nil && c.redialer.moving
 }
 
 // redial dials until the client is connected, closed, refused, or out of attempts,
@@ -265,13 +276,13 @@ func (c *Client) attempted(err error, reached bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.moving = false
+	c.redialer.moving = false
 	c.announce()
 }
 
 func (c *Client) gaveUp(attempts int, last error) bool {
 	c.mu.Lock()
-	out := c.attempts >= attempts
+	out := c.redialer.attempts >= attempts
 	c.mu.Unlock()
 	if out {
 		c.close(Errorf(CodeUnavailable, "arpc: gave up after %d attempts to reconnect (WithReconnect): %w", attempts, last))
@@ -284,9 +295,23 @@ func (c *Client) gaveUp(attempts int, last error) bool {
 func (c *Client) stopWaiting() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.backingOff != nil {
-		close(c.backingOff)
-		c.backingOff = nil
+	if c.redialer.backingOff != nil {
+		close(c.redialer.backingOff)
+		c.redialer.backingOff = nil
+	}
+}
+
+// awaitRedial waits until the goroutine that dials for a client, which is closed, does
+// not back off any more.
+func (c *Client) awaitRedial() {
+	if c.redialer == nil {
+		return
+	}
+	c.mu.Lock()
+	backingOff := c.redialer.backingOff
+	c.mu.Unlock()
+	if backingOff != nil {
+		<-backingOff
 	}
 }
 
@@ -295,10 +320,10 @@ func (c *Client) stopWaiting() {
 // was closed.
 func (c *Client) backOff(s *settings, pause time.Duration) (attempt int, ok bool) {
 	c.mu.Lock()
-	c.attempts++
-	attempt = c.attempts
-	if c.backingOff == nil {
-		c.backingOff = make(chan struct{})
+	c.redialer.attempts++
+	attempt = c.redialer.attempts
+	if c.redialer.backingOff == nil {
+		c.redialer.backingOff = make(chan struct{})
 	}
 	c.mu.Unlock()
 	defer c.stopWaiting() // what follows is the user's code
@@ -310,9 +335,9 @@ func (c *Client) backOff(s *settings, pause time.Duration) (attempt int, ok bool
 	select {
 	case <-timer.C:
 		return attempt, true
-	case <-c.redialNow:
+	case <-c.redialer.now:
 		return attempt, true
-	case <-c.done:
+	case <-c.done.wait():
 		return attempt, false
 	}
 }
@@ -344,7 +369,7 @@ func (c *Client) Restart() error {
 	}
 	old := c.conn.Load() // not the one that the token may bring about
 	select {
-	case c.redialNow <- struct{}{}:
+	case c.redialer.now <- struct{}{}:
 	default:
 	}
 	old.fail(NewError(CodeUnavailable, "arpc: the client was restarted"))

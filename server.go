@@ -299,10 +299,11 @@ func (s *Server) Statistics() ServerStatistics {
 
 // add counts what was refused of one client's messages.
 func (s *ServerStatistics) add(c *Client) {
-	s.RequestsRefused += c.stats.refused.Load()
-	s.Dropped += c.stats.dropped.Load()
-	s.Overruns += c.stats.overruns.Load()
-	s.Overstocks += c.stats.full.Load()
+	counted := c.counted()
+	s.RequestsRefused += counted.refused.Load()
+	s.Dropped += counted.dropped.Load()
+	s.Overruns += counted.overruns.Load()
+	s.Overstocks += counted.full.Load()
 }
 
 // NewMessage makes a message to push to clients, any number of times. What is

@@ -112,7 +112,7 @@ func (c *Client) openStream(ctx context.Context, info *callInfo, method string) 
 		if err != nil {
 			return nil, err
 		}
-		s, err := cn.streams.openLocal(ctx, cn, method, section)
+		s, err := cn.streamTable().openLocal(ctx, cn, method, section)
 		if err != nil {
 			return nil, err
 		}
@@ -120,7 +120,7 @@ func (c *Client) openStream(ctx context.Context, info *callInfo, method string) 
 			return s, nil
 		}
 		s.lost(err)
-		cn.streams.remove(s, false)
+		cn.streamTable().remove(s, false)
 		if !c.again(err, cn, info) {
 			return nil, err
 		}
@@ -257,7 +257,7 @@ func (s *Stream) drop(err error) {
 	if over {
 		return
 	}
-	s.conn.streams.remove(s, true) // before: who sees the end may open the next stream
+	s.conn.streamTable().remove(s, true) // before: who sees the end may open the next stream
 	s.closeSend(err)
 	s.endRecv(err)
 	s.cancel(err)
@@ -297,7 +297,7 @@ func (s *Stream) cancelled(err error) {
 	s.mu.Lock()
 	s.peerEnded, s.over = true, true
 	s.mu.Unlock()
-	s.conn.streams.remove(s, true)
+	s.conn.streamTable().remove(s, true)
 	end := err
 	if err == nil {
 		end, err = io.EOF, ErrStreamClosed
@@ -348,7 +348,7 @@ func (s *Stream) forgetIfOver() bool {
 	over := s.peerEnded && s.endSent
 	s.mu.Unlock()
 	if over {
-		s.conn.streams.remove(s, false)
+		s.conn.streamTable().remove(s, false)
 	}
 	return over
 }
@@ -361,7 +361,7 @@ func (s *Stream) serve(rt *streamRoute, gate chan struct{}) {
 	defer s.Close()
 	returned := false
 	defer func() {
-		s.conn.streams.served(s)
+		s.conn.streamTable().served(s)
 		if !returned {
 			s.exited(recover())
 		}

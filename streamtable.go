@@ -12,7 +12,7 @@ import (
 const tombstonesPerStream = 16
 
 // streamTable holds the streams of one connection. Ids of the two sides are
-// separate spaces.
+// separate spaces. A nil one has none.
 type streamTable struct {
 	mu     sync.Mutex
 	lastID uint64
@@ -24,6 +24,9 @@ type streamTable struct {
 }
 
 func (t *streamTable) open() int {
+	if t == nil {
+		return 0
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.local) + len(t.remote)
@@ -31,7 +34,7 @@ func (t *streamTable) open() int {
 
 func (t *streamTable) openLocal(ctx context.Context, c *conn, method string, section []byte) (*Stream, error) {
 	c.mu.Lock()
-	limit := c.limits.streams
+	limit := int(c.limits.streams)
 	c.mu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -75,7 +78,7 @@ func (t *streamTable) received(r *reader, snap *snapshot, h wire.Header, frame [
 	}
 	opens := c.opensStream(h)
 	if !opens && (len(data) > 0 || !end) && !s.push(data) && !(t.reclaim() && s.push(data)) {
-		c.client.stats.overruns.Add(1)
+		c.client.count().overruns.Add(1)
 		s.drop(s.overrun())
 	}
 	if end {
@@ -101,6 +104,9 @@ func (c *conn) refuseStream(h wire.Header, method string, err error) {
 
 // ofPeer returns the stream of a frame about one, nil if it is gone.
 func (t *streamTable) ofPeer(h wire.Header) *Stream {
+	if t == nil {
+		return nil
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if h.Cmd&wire.StreamOpener != 0 {

@@ -148,7 +148,7 @@ func (ctx *Context) decodeTyped(v any) error {
 // dropped tells of a notification that reached its route and cannot be handled.
 func (ctx *Context) dropped(why error) {
 	c := ctx.conn
-	c.client.stats.dropped.Add(1)
+	c.client.count().dropped.Add(1)
 	c.settings.logger.Warn("arpc: message dropped", "peer", c.peer(), "why", why)
 	for _, hook := range c.handler.snapshot().hooks.dropped {
 		c.guard("message-dropped hook", func() { hook(ctx.Client, ctx.Message) })

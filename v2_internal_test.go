@@ -53,12 +53,12 @@ type engTables struct{ *Client }
 func (e engTables) String() string {
 	cn := e.conn.Load()
 	cn.mu.Lock()
-	calls, waiting, queued := cn.calls.n, len(cn.calls.turns.waiting), cn.out.queued()
+	calls, waiting, queued := cn.calls.n, cn.calls.turns.len(), cn.out.queued()
 	cn.mu.Unlock()
 	cn.incoming.mu.Lock()
 	requests := len(cn.incoming.requests)
 	cn.incoming.mu.Unlock()
-	t := &cn.streams
+	t := cn.streamTable()
 	t.mu.Lock()
 	streams := []int{len(t.local), len(t.remote), t.busy, len(t.gone)}
 	t.mu.Unlock()

@@ -35,7 +35,7 @@ func workersPair(t *testing.T, setup func(*Handler)) (near *Client, far *workers
 		decided(decisions{neverInline: true}).apply(h)
 		setup(h)
 	})
-	return near, &server.conn.Load().workers
+	return near, server.conn.Load().workerPool()
 }
 
 // atOnce makes n calls of /held that are handled at the same time.

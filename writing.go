@@ -128,7 +128,7 @@ func (c *conn) handOver(buf *buffer, tail []byte, n int) {
 func (c *conn) flushApart(buf *buffer, tail []byte) {
 	w := writePool.Get().(*waitingWrite)
 	w.conn, w.buf, w.tail = c, buf, append([]byte(nil), tail...)
-	c.workers.start(w)
+	c.workerPool().start(w)
 }
 
 // waitingWrite is a flush that may wait for the peer.

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // idle measures what connections cost that have made a call and then rest.
 type idle struct {
 	name  string
 	conns int
+	rest  time.Duration // for so long before they are looked at
 }
 
 func (w idle) Name() string { return w.name }
@@ -32,6 +34,9 @@ func (w idle) Run(ctx context.Context, p Participant, s *remote, m *Meter) error
 		return err
 	}
 	defer first.close()
+	if err := wait(ctx, w.rest); err != nil {
+		return err
+	}
 	few, err := m.settled()
 	if err != nil {
 		return err
@@ -41,6 +46,9 @@ func (w idle) Run(ctx context.Context, p Participant, s *remote, m *Meter) error
 		return err
 	}
 	defer rest.close()
+	if err := wait(ctx, w.rest); err != nil {
+		return err
+	}
 	many, err := m.settled()
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ func peerTables() []*Table {
 		noticeTable(notify{name: "W5", senders: 4, size: 110}, oursBuff{}),
 		echoTable(echo{name: "W6", conns: 1, callers: 8, size: 1 << 20}),
 		echoTable(echo{name: "W7", conns: 4, callers: 5000, size: 128, delay: 30 * time.Millisecond}, limitSpawn{}),
-		idleTable(idle{name: "W8", conns: 2000}),
+		idleTable(idle{name: "W8", conns: 2000, rest: 3 * time.Second}),
 		echoTable(echo{name: "JSON", conns: 1, callers: 100, json: true}),
 		noticeTable(broadcast{name: "broadcast", subscribers: 1000, size: 110, ahead: 64}, oursPubSub{}, oursPubSub{history: true}, limitCast{}),
 		noticeTable(broadcast{name: "broadcast-1", subscribers: 1000, size: 110, ahead: 1}, oursPubSub{}, oursPubSub{history: true}, limitCast{}),

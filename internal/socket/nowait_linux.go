@@ -21,6 +21,11 @@ func read(fd int, b []byte) (int, error) {
 	return transfer(syscall.SYS_RECVFROM, fd, b, syscall.MSG_DONTWAIT)
 }
 
+// peek is read of what stays there to be read. Who peeks is about to wait.
+func peek(fd int, b []byte) (int, error) {
+	return result(unheard(syscall.SYS_RECVFROM, fd, b, syscall.MSG_DONTWAIT|syscall.MSG_PEEK))
+}
+
 func write(fd int, b []byte) (int, error) {
 	return transfer(syscall.SYS_SENDTO, fd, b, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 }
@@ -31,13 +36,19 @@ func write(fd int, b []byte) (int, error) {
 // between two processes that answer each other that is a tenth of the processor time
 // of both, and a fifth of their latency.
 func transfer(call uintptr, fd int, b []byte, flags uintptr) (int, error) {
-	var n uintptr
-	var errno syscall.Errno
 	if len(b) > unheardBytes || beat.due() {
-		n, _, errno = syscall.Syscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
-	} else {
-		n, _, errno = syscall.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
+		n, _, errno := syscall.Syscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
+		return result(n, errno)
 	}
+	return result(unheard(call, fd, b, flags))
+}
+
+func unheard(call uintptr, fd int, b []byte, flags uintptr) (uintptr, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
+	return n, errno
+}
+
+func result(n uintptr, errno syscall.Errno) (int, error) {
 	if errno != 0 {
 		return -1, errno
 	}

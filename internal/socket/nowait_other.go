@@ -10,4 +10,10 @@ const neverBlocks = false // that is the socket's to say
 
 func read(fd int, b []byte) (int, error) { return syscall.Read(fd, b) }
 
+// peek is read of what stays there to be read.
+func peek(fd int, b []byte) (int, error) {
+	n, _, err := syscall.Recvfrom(fd, b, syscall.MSG_PEEK)
+	return n, err
+}
+
 func write(fd int, b []byte) (int, error) { return syscall.Write(fd, b) }

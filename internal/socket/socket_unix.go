@@ -27,6 +27,14 @@ func Of(nc net.Conn) syscall.RawConn {
 // end.
 func Read(fd uintptr, b []byte) (int, error) { return read(int(fd), b) }
 
+// Readable reports whether Read would return something else than syscall.EAGAIN. It
+// takes little stack.
+func Readable(fd uintptr) bool {
+	var b [1]byte
+	_, err := peek(int(fd), b[:])
+	return err != syscall.EAGAIN
+}
+
 // Writer writes to a socket, for one goroutine at a time.
 type Writer struct {
 	rc    syscall.RawConn
