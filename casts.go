@@ -1,6 +1,7 @@
 package arpc
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -11,9 +12,12 @@ import (
 // all keeps its order. What 1,000 connections are sent costs one append then, and each
 // writes what has come meanwhile at once: BenchmarkBroadcast.
 //
-// Connections whose queue is not near empty, or whose sends run the user's code, are
-// apart: messages are pushed to them one by one, and left out where there is no room.
-// Who is in the log has room for more than it ever is behind.
+// The other connections are apart: those that wait for the socket, of peers that have not
+// said yet what they take, or whose sends run the user's code. Messages are pushed to them
+// one by one, and left out where there is no room. One whose queue is empty joins the
+// log, and parts from it again when an eighth of the queue is full. What is in the log
+// is not held against the limits of the queue: it may exceed them by castAhead, if much
+// else fills it at the same time.
 type casts struct {
 	mu     sync.Mutex
 	joined connSet    // those with a place in the log
@@ -75,6 +79,9 @@ func (s *connSet) remove(c *conn) {
 	s.conns[c.castAt].castAt = c.castAt
 	s.conns[last] = nil
 	s.conns = s.conns[:last]
+	if cap(s.conns) > keptFlushed && int(last) < cap(s.conns)/4 {
+		s.conns = slices.Clone(s.conns)
+	}
 }
 
 // add counts a connection in.
@@ -145,33 +152,46 @@ func (s *casts) ahead() bool {
 	return s.sent.bytes-s.rounds[1].bytes > castAheadBytes || s.sent.frames-s.rounds[1].frames > castAheadFrames
 }
 
-// joins gives a connection a place at the end of the log if it can be there.
+// joins gives a connection a place at the end of the log if it can be there. One that
+// is busy cannot, so that nobody waits for it.
 func (c *conn) joins(last *castChunk) bool {
-	if c.stage.Load() != stageUsed || c.raw == nil || len(c.hooks.beforeSend) > 0 || c.maxSend.Load() < castMost ||
-		c.settings.sendBytes < castShare*castAheadBytes || c.settings.sendMessages < castShare*castAheadFrames {
+	if c.stage.Load() != stageUsed || c.raw == nil || len(c.hooks.beforeSend) > 0 || c.client.closing.Load() ||
+		c.settings.sendBytes < castShare*castAheadBytes || c.settings.sendMessages < castShare*castAheadFrames || !c.mu.TryLock() {
 		return false
 	}
-	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cause != nil || c.out.closed || c.locked || c.leaving.Load() || c.out.flushing || !c.out.empty() {
+	if !c.met || c.maxSend.Load() < castMost || c.cause != nil || c.out.closed || c.locked || c.leaving.Load() || c.out.flushing || !c.out.empty() {
 		return false
 	}
 	c.cast, c.castTaken = last, castMark(last.end.Load())
 	return true
 }
 
-// part takes a connection out of the log.
+// part takes a connection out of the log, and has what it takes along written: no round
+// comes to it any more.
 func (s *casts) part(c *conn) {
+	if s.takeOut(c) {
+		c.handler.flushers.add(c)
+	}
+}
+
+// takeOut is part without the flush, and reports whether there is to be one.
+func (s *casts) takeOut(c *conn) (flush bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cast == nil {
-		return
+		return false
 	}
 	c.leaveCasts()
 	s.joined.remove(c)
 	s.apart.add(c)
+	if c.out.flushing || c.out.empty() {
+		return false
+	}
+	c.out.flushing, c.out.inLine = true, true
+	return true
 }
 
 // takeCasts appends to the output what the connection has not taken of the log.

@@ -81,8 +81,18 @@ func waitForClients(t *testing.T, s *Server, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool { return len(s.Clients()) == n }, 10*time.Second, time.Millisecond)
 	for _, c := range s.Clients() {
-		c.conn.Load().opened()
+		settled(t, c.conn.Load())
 	}
+}
+
+// settled waits until a connection can join the log.
+func settled(t *testing.T, c *conn) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.stage.Load() == stageUsed && c.met && !c.out.flushing && c.out.empty()
+	}, 10*time.Second, time.Millisecond)
 }
 
 func (s *casts) count() (joined, apart int) {
@@ -110,7 +120,9 @@ func TestBroadcastsComeOnceAndInOrder(t *testing.T) {
 	others.Go(func() { castComeAndGo(t, dial, stop) })
 	others.Go(func() { castPart(s, stop) })
 	for from := range senders {
-		others.Go(func() { castCall(t, stay[from], stop) })
+		if from > 0 {
+			others.Go(func() { castCall(t, stay[from], stop) })
+		}
 		sending.Go(func() { castAll(t, s, everybody, from, times) })
 	}
 	sending.Wait()
@@ -127,8 +139,10 @@ func castAll(t *testing.T, s *Server, everybody []*Client, from, times int) {
 		body := castNumber(from, n, 16+n%200)
 		var err error
 		switch {
-		case n%500 == 499: // too long for the log
+		case n%500 == 250: // too long for the log
 			err = s.Broadcast("/cast", castNumber(from, n, castMost+1))
+		case n == times-1: // nothing else has the log written
+			err = s.Broadcast("/cast", body)
 		case n%10 == 8:
 			err = s.Broadcast("/cast", body, func(*Client) bool { return true })
 		case n%10 == 9:
@@ -258,12 +272,11 @@ func TestAPeerThatDoesNotReadPartsFromTheLog(t *testing.T) {
 	cn.mu.Unlock()
 
 	go io.Copy(io.Discard, nc)
-	require.Eventually(t, func() bool {
-		require.NoError(t, s.Broadcast("/cast", castNumber(0, sent, 100)))
-		sent++
-		joined, _ := s.casts.count()
-		return joined == 2
-	}, 10*time.Second, time.Millisecond)
+	settled(t, cn)
+	require.NoError(t, s.Broadcast("/cast", castNumber(0, sent, 100)))
+	joined, _ = s.casts.count()
+	require.Equal(t, 2, joined)
+	sent++
 	ear.heard(t, sent)
 }
 
@@ -351,5 +364,136 @@ func TestTheLogCopies(t *testing.T) {
 	}
 	for i := range 50 {
 		require.Equal(t, bytes.Repeat([]byte{byte(i)}, len(body)), <-got)
+	}
+}
+
+// What a connection takes along when it parts from the log is written, although no
+// round comes to it any more.
+func TestWhatAPartingConnectionTakesIsWritten(t *testing.T) {
+	s, dial := castServer(t)
+	_, ear := castClient(t, dial, 1)
+	waitForClients(t, s, 1)
+	require.NoError(t, s.Broadcast("/cast", castNumber(0, 0, 100)))
+	ear.heard(t, 1)
+	c := s.Clients()[0].conn.Load()
+	settled(t, c)
+	apart, logged := s.casts.append(s.NewMessage(wire.CmdNotify, "/cast", castNumber(0, 1, 100)).Buffer)
+	require.True(t, logged)
+	require.Empty(t, apart)
+	s.casts.part(c) // before who broadcasts has told the flushers
+	ear.heard(t, 2)
+}
+
+// A connection that is pushed to all the time does not keep the others from the log.
+func TestTheLogGetsItsTurn(t *testing.T) {
+	s, dial := castServer(t)
+	castClient(t, dial, 1)
+	castClient(t, dial, 1)
+	waitForClients(t, s, 2)
+	f := &s.Handler.flushers
+	f.mu.Lock()
+	f.running = 1 << 20 // so that none is started
+	f.mu.Unlock()
+	busy := s.Clients()[0]
+	msg := s.NewMessage(wire.CmdNotify, "/x", "x")
+	msg.lent = true
+	require.NoError(t, busy.PushMsg(msg, TimeZero))
+	require.NoError(t, s.Broadcast("/cast", castNumber(0, 0, 100)))
+	c := f.take(false)
+	for visits := 0; c == busy.conn.Load(); visits++ {
+		require.Less(t, visits, 3)
+		buf, _ := c.takeShared()
+		n, _ := c.writeNow(buf, nil)
+		require.NoError(t, busy.PushMsg(msg, TimeZero)) // meanwhile
+		if c.wroteShared(buf, n) {
+			f.add(c)
+		}
+		c = f.take(false)
+	}
+	require.NotNil(t, c)
+	for ; c != nil; c = f.take(false) {
+		c.flushShared()
+	}
+}
+
+// A peer that has not said yet what it takes is not in the log.
+func TestBroadcastsKeepToWhatThePeerTakes(t *testing.T) {
+	s, dial := castServer(t)
+	nc, err := dial()
+	require.NoError(t, err)
+	defer nc.Close()
+	require.Eventually(t, func() bool { return len(s.Clients()) == 1 }, 10*time.Second, time.Millisecond)
+	require.NoError(t, s.Broadcast("/cast", "early"))
+	hello := wire.Hello{Features: features, MaxBody: 1024}
+	_, err = nc.Write(appendFrame(nil, wire.Header{Cmd: wire.CmdPing}, "", payload{b: hello.Append(nil, true)}))
+	require.NoError(t, err)
+	settled(t, s.Clients()[0].conn.Load())
+	require.NoError(t, s.Broadcast("/cast", castNumber(0, 1, 10<<10)))
+	require.NoError(t, s.Broadcast("/cast", "late"))
+	for got := ""; got != "/castlate"; {
+		head := make([]byte, wire.HeaderLen)
+		_, err := io.ReadFull(nc, head)
+		require.NoError(t, err)
+		body := make([]byte, wire.ParseHeader(head).BodyLen)
+		_, err = io.ReadFull(nc, body)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(body), 1024)
+		got = string(body)
+	}
+}
+
+// A client that is being shut down begins nothing new, broadcasts included.
+func TestAClientThatShutsDownGetsNoBroadcast(t *testing.T) {
+	s, dial := castServer(t)
+	h := NewHandler()
+	got, hold := make(chan string, 10), make(chan struct{})
+	h.Handle("/news", func(ctx *Context) { got <- string(ctx.Body()) }, false)
+	h.Handle("/hold", func(ctx *Context) { <-hold; ctx.Write(nil) })
+	c, err := NewClient(dial, WithHandler(h), WithReconnect(0, 0, 0), WithVersions(1, 1)) // which is not told
+	require.NoError(t, err)
+	t.Cleanup(c.Stop)
+	require.NoError(t, c.Notify("/hello", nil, time.Minute))
+	waitForClients(t, s, 1)
+	require.NoError(t, s.Broadcast("/news", "first"))
+	require.Equal(t, "first", <-got)
+	leaving := s.Clients()[0]
+	settled(t, leaving.conn.Load())
+	held, ended := make(chan error, 1), make(chan error, 1)
+	go func() { held <- leaving.Call("/hold", nil, nil, time.Minute) }()
+	require.Eventually(t, func() bool { return leaving.Inflight() == 1 }, 10*time.Second, time.Millisecond)
+	go func() { ended <- leaving.Shutdown(context.Background()) }()
+	require.Eventually(t, func() bool { joined, _ := s.casts.count(); return joined == 0 }, 10*time.Second, time.Millisecond)
+	require.NoError(t, s.Broadcast("/news", "late"))
+	close(hold)
+	require.NoError(t, <-held)
+	require.NoError(t, <-ended)
+	c.Stop()
+	require.Empty(t, got)
+}
+
+// Servers may share a Handler, each with a log of its own.
+func TestServersWithOneHandlerBroadcast(t *testing.T) {
+	const times = 2000
+	h := NewHandler()
+	var sending sync.WaitGroup
+	var ears []*castEar
+	for range 3 {
+		s, dial := castServer(t, WithHandler(h))
+		for range 3 {
+			_, ear := castClient(t, dial, 1)
+			ears = append(ears, ear)
+		}
+		waitForClients(t, s, 3)
+		sending.Go(func() {
+			for n := range times {
+				if err := s.Broadcast("/cast", castNumber(0, n, 100)); err != nil {
+					t.Errorf("message %d: %v", n, err)
+				}
+			}
+		})
+	}
+	sending.Wait()
+	for _, ear := range ears {
+		ear.heard(t, times)
 	}
 }

@@ -460,6 +460,9 @@ func (c *Client) close(err error) {
 // returns then. It tells the peer to begin nothing new, and begins nothing new.
 func (c *Client) Shutdown(ctx context.Context) error {
 	c.closing.Store(true)
+	if c.server != nil {
+		c.server.casts.part(c.conn.Load()) // a broadcast is something new, too
+	}
 	return c.shutdown(ctx)
 }
 

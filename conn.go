@@ -75,7 +75,7 @@ type conn struct {
 
 	// Each with a guard of its own. Behind them begins a cache line.
 	adopted     bool   // it was its dialled client's; guarded by client.mu
-	toBeFlushed bool   // it is in the list; guarded by flushers.mu
+	toBeFlushed bool   // it is in the line, not counting rounds; guarded by flushers.mu
 	castAt      int32  // where it is in a connSet; guarded by casts.mu
 	restIndex   int32  // in the list of those that may soon rest; guarded by restless.mu
 	restSeen    uint32 // the lower half of received at the last look; guarded by restless.mu
@@ -99,6 +99,7 @@ type conn struct {
 	seldom    *seldom     // nil until somebody needs something of it
 	flushed   chan struct{}
 	castTaken castMark // of that piece
+	met       bool     // what the peer takes is known
 	locked    bool     // the peer is not let in yet
 	isAway    bool     // either end goes away
 

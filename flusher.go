@@ -6,15 +6,16 @@ import (
 	"sync"
 )
 
-// flushers write what was pushed to many connections, so that who pushes makes no
-// system call for each of them, and what is pushed next while they are at it leaves
-// with the same write: BenchmarkBroadcast. Until it is a connection's turn, anybody
+// flushers write what was pushed to many connections, or is one of many frames that a
+// handler sends, so that who sends makes no system call for each of them, and what is sent
+// next while they are at it leaves with the same write: BenchmarkBroadcast. Until it is a connection's turn, anybody
 // else who sends on it flushes it himself.
 type flushers struct {
 	mu      sync.Mutex
 	conns   []*conn  // those to be flushed, the first to come first
 	next    int      // index of the first in conns
-	logs    []*casts // with news: what comes behind those
+	logs    []*casts // with news: those in them come behind what is in the line
+	round   int      // so many of the line come before the end of the last round
 	running int      // goroutines, at most one for every second processor
 }
 
@@ -78,11 +79,11 @@ func (f *flushers) help(log *casts) {
 func (f *flushers) take(own bool) *conn {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for f.next == len(f.conns) && len(f.logs) > 0 {
+	for f.round <= 0 && len(f.logs) > 0 {
 		f.beginRound()
 	}
 	if f.next == len(f.conns) {
-		f.conns, f.next = f.conns[:0], 0
+		f.conns, f.next, f.round = f.conns[:0], 0, 0
 		if cap(f.conns) > keptFlushed {
 			f.conns = nil
 		}
@@ -94,6 +95,7 @@ func (f *flushers) take(own bool) *conn {
 	c := f.conns[f.next]
 	f.conns[f.next] = nil
 	f.next++
+	f.round--
 	c.toBeFlushed = false
 	return c
 }
@@ -103,7 +105,8 @@ func (f *flushers) beginRound() {
 	log := f.logs[0]
 	f.logs = slices.Delete(f.logs, 0, 1)
 	log.news = false
-	f.conns, f.next = log.round(f.conns[:0]), 0
+	f.conns, f.next = log.round(slices.Delete(f.conns, 0, f.next)), 0
+	f.round = len(f.conns)
 }
 
 // flushedLater reports whether a frame that nobody waits for is left to the flushers: a

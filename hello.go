@@ -321,6 +321,9 @@ func (r *reader) greeting(h wire.Header, frame []byte) (handled, kept bool) {
 		r.refuseOld(h, frame)
 		return true, true
 	}
+	c.mu.Lock()
+	c.met = true
+	c.mu.Unlock()
 	if !r.dispatch(h, frame) {
 		return true, false
 	}

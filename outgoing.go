@@ -24,7 +24,7 @@ type outgoing struct {
 	old     bool          // only for a peer that is of version 1 still
 	meets   *wire.Hello   // what the peer is known as behind this frame
 	noWait  bool          // fail with ErrOverstock rather than wait for room
-	shared  bool          // goes to many connections: a flusher writes it
+	shared  bool          // one of many: a flusher writes it
 	lent    bool          // whole is never changed
 	reply   bool          // made by the engine on the reader: never waits
 	urgent  bool          // overtakes what waits, once the transport has

@@ -61,6 +61,7 @@ func (c *conn) kept(hello *wire.Hello) *wire.Hello {
 // the baton calls it, with mu held.
 func (c *conn) learn(hello *wire.Hello) {
 	c.hello.Store(hello)
+	c.met = true
 	c.cancels.Store(hello.Features&wire.FeatureCancel != 0)
 	c.knowsDeadlines.Store(hello.Features&wire.FeatureMetadata != 0)
 	c.features = hello.Features & features

@@ -315,8 +315,9 @@ func (s *Server) NewMessage(cmd byte, method string, v any) *Message {
 
 // Broadcast notifies all clients, or those for which every filter holds. The
 // value is encoded once. A client whose send queue is full is left out, and its
-// overstock hook runs: Broadcast waits for nobody, but may write what clients have not
-// got of broadcasts before. Those made one after the other reach a client in that order,
+// overstock hook runs: Broadcast waits for nobody, but from 256 messages or 64 KiB on
+// that clients have not got of broadcasts before, it helps to write these. Queues may
+// exceed their limit by as much. Those made one after the other reach a client in that order,
 // and in their place among what else the same goroutine sends. The error says that
 // the message could not be made; then nobody got it.
 func (s *Server) Broadcast(method string, v any, filter ...func(*Client) bool) error {
@@ -345,11 +346,11 @@ func (s *Server) castable(msg *Message) bool {
 
 // cast notifies all clients, those in the log by it.
 func (s *Server) cast(msg *Message) {
-	apart, logged := s.casts.append(msg.Buffer)
+	others, logged := s.casts.append(msg.Buffer)
 	if logged {
 		s.Handler.flushers.announce(&s.casts)
 	}
-	for _, c := range apart {
+	for _, c := range others {
 		if c.letIn() {
 			c.PushMsg(msg, TimeZero)
 		}

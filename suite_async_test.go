@@ -172,7 +172,6 @@ func TestSuiteAsyncCallbackMayBlock(t *testing.T) {
 	}, arpctest.Setup(suiteWithEcho))
 }
 
-// The Context of a callback is no request, and ends with the callback.
 // What a callback or a handler begins leaves at once, while it still runs.
 func TestSuiteAsyncFromHandlersLeavesMeanwhile(t *testing.T) {
 	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
@@ -192,6 +191,7 @@ func TestSuiteAsyncFromHandlersLeavesMeanwhile(t *testing.T) {
 	})
 }
 
+// The Context of a callback is no request, and ends with the callback.
 func TestSuiteAsyncContext(t *testing.T) {
 	arpctest.Each(t, func(t *testing.T, p *arpctest.Pair) {
 		kept, wrote := make(chan *arpc.Context, 1), make(chan error, 1)
