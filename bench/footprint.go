@@ -19,7 +19,7 @@ type idle struct {
 func (w idle) Name() string { return w.name }
 
 func (w idle) Title() string {
-	return fmt.Sprintf("%s that have made a call and rest, bytes for each", plural(w.conns, "connection"))
+	return fmt.Sprintf("%s that have made a call and rested for %v, bytes for each", plural(w.conns, "connection"), w.rest)
 }
 
 func (w idle) Server(*serverTask) {}

@@ -74,10 +74,10 @@ func TestGrowthIsBesideTheCheapestAbove(t *testing.T) {
 }
 
 func TestMemoryTable(t *testing.T) {
-	table := idleTable(idle{name: "T", conns: 10})
+	table := idleTable(idle{name: "T", conns: 10, rest: 3 * time.Second})
 	table.Rows = table.Rows[:1]
 	table.Rows[0].Results = []Result{{Calls: 10, ServerGrown: Footprint{Resident: 41_000, Heap: 30_000, Goroutines: 10}}}
-	require.Equal(t, `### T: 10 connections that have made a call and rest, bytes for each
+	require.Equal(t, `### T: 10 connections that have made a call and rested for 3s, bytes for each
 
 |      | server, resident | server, heap and stacks | server, goroutines | client, resident | client, heap and stacks | client, goroutines |
 | ---- | ---------------: | ----------------------: | -----------------: | ---------------: | ----------------------: | -----------------: |
